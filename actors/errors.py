@@ -1,0 +1,182 @@
+"""Every error that Callboard raises on purpose.
+
+::
+
+    CallboardError
+    ├── ConfigurationError            settings, flags or a specification are wrong
+    │   └── JobDefinitionError        a ``@job`` that cannot work, or two jobs of one kind
+    ├── InvalidArguments              a spawn whose arguments do not fit the job's signature
+    ├── PayloadTooLarge               arguments or a result over the limit
+    ├── UnknownJobKind                a kind that this process has not imported
+    ├── QueueFull                     refused for now; ``retry_after_seconds`` says when to come back
+    ├── JobNotFound
+    ├── TransitionRefused             a write that lost; the row stays as it was
+    │   ├── InvalidTransition         the state machine has no such edge
+    │   └── StaleAttempt              another attempt owns the job now
+    ├── JobEnded                      raised by ``JobRef.result()``
+    │   ├── JobFailed
+    │   └── JobCancelled
+    ├── StoreError                    the database said no
+    │   ├── StoreUnavailable          unreachable, or lost on the way; worth another try
+    │   ├── ServerTooOld
+    │   ├── SchemaMissing
+    │   └── SchemaMismatch            older or newer than this code
+    ├── EmbeddedServerError           no binaries, no start, no stop
+    └── ActorError
+        ├── WouldDeadlock             a blocking call that could never return
+        ├── MailboxFull
+        ├── MailboxClosed
+        └── StashOverflow
+
+Control flow of job functions (``Retry``, ``Snooze``) lives in ``actors/jobs/control.py``: answers, not errors.
+Every message says what was got, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+
+class CallboardError(Exception):
+    """Base of everything Callboard raises on purpose."""
+
+
+class ConfigurationError(CallboardError):
+    """Settings, flags or a specification are wrong. Nothing was started."""
+
+
+class JobDefinitionError(ConfigurationError):
+    """A ``@job`` that cannot work as it is written, or a second job of the same kind."""
+
+
+class InvalidArguments(CallboardError, TypeError):
+    """The arguments of a spawn do not fit the job's signature. Nothing was written."""
+
+
+class PayloadTooLarge(CallboardError, ValueError):
+    """Serialized arguments or result exceed the limit in bytes. Nothing was written."""
+
+
+class UnknownJobKind(CallboardError, LookupError):
+    """No job of this kind is registered in this process."""
+
+
+class QueueFull(CallboardError):
+    """The queue refuses more work for now.
+
+    Attributes:
+        retry_after_seconds: when another try is worth it.
+    """
+
+    def __init__(self, message: str, *, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class JobNotFound(CallboardError, LookupError):
+    """No job has this id."""
+
+    def __init__(self, job_id: UUID) -> None:
+        super().__init__(f"no job has the id {job_id}: it was never spawned here, or retention has removed it")
+        self.job_id = job_id
+
+
+class TransitionRefused(CallboardError):
+    """A change of status that lost against the rules or against another writer. The row stays as it was.
+
+    Attributes:
+        job_id: whose status it was.
+        actual_status: the status found in the database (or in the decision's input).
+        wanted_status: the status that the refused write asked for.
+    """
+
+    def __init__(self, message: str, *, job_id: UUID, actual_status: str, wanted_status: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.actual_status = actual_status
+        self.wanted_status = wanted_status
+
+
+class InvalidTransition(TransitionRefused):
+    """The state machine has no edge from the job's status to the wanted one."""
+
+
+class StaleAttempt(TransitionRefused):
+    """The writer's attempt token is no longer the job's: another attempt owns it, or it was taken back."""
+
+
+class JobEnded(CallboardError):
+    """Base of what ``JobRef.result()`` raises for a job that ended without a result.
+
+    Attributes:
+        job_id: the job.
+        stop_reason: why it ended, see ``actors/jobs/state.py``.
+        error: ``{"type": str, "message": str, "traceback": str | None}`` as stored, or None.
+    """
+
+    def __init__(self, job_id: UUID, kind: str, *, stop_reason: str, error: dict[str, Any] | None) -> None:
+        self.job_id = job_id
+        self.kind = kind
+        self.stop_reason = stop_reason
+        self.error = error
+        cause = f": {error['type']}: {error['message']}" if error else ""
+        super().__init__(f"job {kind} {job_id} {self._verb} ({stop_reason}){cause}")
+
+    _verb = "ended"
+
+
+class JobFailed(JobEnded):
+    """The job is ``failed``."""
+
+    _verb = "failed"
+
+
+class JobCancelled(JobEnded):
+    """The job is ``cancelled``."""
+
+    _verb = "was cancelled"
+
+
+class StoreError(CallboardError):
+    """The database refused or could not do what was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be reached, or the connection was lost. Another try may succeed."""
+
+
+class ServerTooOld(StoreError):
+    """The server is older than the oldest supported PostgreSQL (14)."""
+
+
+class SchemaMissing(StoreError):
+    """The schema is not there: run ``callboard migrate``."""
+
+
+class SchemaMismatch(StoreError):
+    """The schema is of another revision than this code; the message says which is newer and what to do."""
+
+
+class EmbeddedServerError(CallboardError):
+    """The private PostgreSQL could not be found, started or stopped."""
+
+
+class ActorError(CallboardError):
+    """Base of the kernel's own errors."""
+
+
+class WouldDeadlock(ActorError):
+    """A blocking call was refused because it could never return; the message names the cycle."""
+
+
+class MailboxFull(ActorError):
+    """A bounded mailbox with the policy ``raise`` (or a ``block`` whose timeout passed) took no more."""
+
+
+class MailboxClosed(ActorError):
+    """The mailbox is closed: its actor has stopped."""
+
+
+class StashOverflow(ActorError):
+    """A bounded stash is full."""

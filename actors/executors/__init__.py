@@ -1,0 +1,1 @@
+"""Where a job's function runs: on the event loop or in threads."""

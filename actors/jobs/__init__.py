@@ -1,0 +1,1 @@
+"""Job rules (pure), job values and the job actor."""

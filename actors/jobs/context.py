@@ -1,0 +1,141 @@
+"""What a running job's function can ask of the runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from uuid import UUID
+
+from callboard.actors.errors import JobCancelled, JobEnded, JobFailed
+
+from .control import Parked
+from .state import Status, WaitingOn
+from .types import AttemptKey, ClaimedJob, JobRecord
+
+if TYPE_CHECKING:
+    from .definition import ConfiguredJob, JobDefinition
+
+R = TypeVar("R")
+
+
+class ContextServices(Protocol):
+    """What the runtime lends to contexts."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The runtime's event loop, on which ``children`` must run."""
+
+    def progress(self, attempt: AttemptKey, progress: dict[str, Any]) -> None:
+        """Keep the newest progress of an attempt and store it soon. Any thread."""
+
+    async def children(
+        self, parent: ClaimedJob, key: str, job: Any, calls: Sequence[tuple[Any, ...]]
+    ) -> list[JobRecord]:
+        """Return the children of ``parent`` under ``key``, spawning those that do not exist yet."""
+
+
+class JobContext:
+    """One attempt, seen from inside the job's function.
+
+    Attributes:
+        job_id: the job's id.
+        kind: its kind.
+        queue: the queue it came from.
+        attempt: number of this attempt, from 1.
+        max_attempts: how many it may have.
+        token: names this attempt in every write; a good idempotency key together with ``job_id``.
+        owner: on whose behalf it runs, or None.
+        deadline: when the job must have ended, or None.
+    """
+
+    def __init__(self, claimed: ClaimedJob, services: ContextServices) -> None:
+        self._claimed = claimed
+        self._services = services
+        self._cancelled = threading.Event()
+        self.job_id: UUID = claimed.id
+        self.kind: str = claimed.kind
+        self.queue: str = claimed.queue
+        self.attempt: int = claimed.attempt
+        self.max_attempts: int = claimed.max_attempts
+        self.token: int = claimed.token
+        self.owner: str | None = claimed.owner
+        self.deadline: datetime | None = claimed.deadline
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether this attempt should end: cancelled, timed out, or taken over. Thread jobs look now and then."""
+        return self._cancelled.is_set()
+
+    def wait_cancelled(self, timeout_seconds: float) -> bool:
+        """Sleep in a thread job, but wake up when the attempt should end; True if it should."""
+        return self._cancelled.wait(timeout_seconds)
+
+    def ask_to_end(self) -> None:
+        """Set ``cancelled``. Called by the executor."""
+        self._cancelled.set()
+
+    def progress(self, done: float | None = None, total: float | None = None, **fields: Any) -> None:
+        """Report progress; the newest report wins and is stored within about a second. Any thread, never blocks.
+
+        Args:
+            done: how much is done.
+            total: of how much.
+            **fields: anything else that JSON can hold.
+        """
+        report = {name: value for name, value in (("done", done), ("total", total)) if value is not None} | fields
+        self._services.progress(AttemptKey(self.job_id, self.token), report)
+
+    async def map(
+        self,
+        job: JobDefinition[Any, R] | ConfiguredJob[Any, R],
+        calls: Iterable[tuple[Any, ...]],
+        *,
+        key: str = "",
+        return_exceptions: bool = False,
+    ) -> list[R]:
+        """Run a job for each tuple of arguments and return their results, in order.
+
+        The children are spawned once. Then this function is unwound and gives its slot back; when the last child has
+        ended it is called again from its start, and this time ``map`` returns. So what comes before a ``map`` runs
+        twice: keep it cheap and repeatable. Waiting costs no attempt.
+
+        Args:
+            job: the job of the children.
+            calls: the positional arguments of each child; an empty one returns ``[]`` at once.
+            key: tells several maps of one function apart.
+            return_exceptions: put ``JobFailed`` and ``JobCancelled`` into the list instead of raising the first.
+
+        Raises:
+            JobFailed, JobCancelled: a child ended so.
+            InvalidArguments: some arguments do not fit; no child is spawned.
+        """
+        arguments = list(calls)
+        if not arguments:
+            return []
+        children = await self._on_the_runtimes_loop(key, job, arguments)
+        if not all(child.status.is_terminal for child in children):
+            raise Parked(WaitingOn.CHILDREN)
+        definition: JobDefinition[Any, R] = getattr(job, "definition", job)
+        outcomes = [outcome(child, definition.signature.decode_result) for child in children]
+        if not return_exceptions:
+            for ended in outcomes:
+                if isinstance(ended, JobEnded):
+                    raise ended
+        return outcomes
+
+    async def _on_the_runtimes_loop(self, key: str, job: Any, calls: list[tuple[Any, ...]]) -> list[JobRecord]:
+        work = self._services.children(self._claimed, key, job, calls)
+        if asyncio.get_running_loop() is self._services.loop:
+            return await work
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._services.loop))
+
+
+def outcome(record: JobRecord, decode_result: Any) -> Any:
+    """Return an ended job's result, or the exception that says why there is none."""
+    if record.status is Status.COMPLETED:
+        return decode_result(record.result)
+    ended = JobCancelled if record.status is Status.CANCELLED else JobFailed
+    return ended(record.id, record.kind, stop_reason=record.stop_reason or "", error=record.error)

@@ -1,0 +1,216 @@
+"""The ``@job`` decorator and what it makes of a function."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Generic, Literal, ParamSpec, TypeVar, overload
+
+from callboard.actors.errors import JobDefinitionError, UnknownJobKind
+from callboard.actors.retry import WaitStrategy
+
+from .options import SpawnOptions
+from .signature import JobSignature
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+ExecutorName = Literal["async", "thread"]
+EXECUTORS: Final[tuple[str, ...]] = ("async", "thread")
+
+
+class JobDefinition(Generic[P, R]):
+    """A function that can be spawned as a job. Calling it calls the function, as if it were not decorated.
+
+    Attributes:
+        kind: the name under which jobs are stored; workers find the function by it.
+        function: the decorated function.
+        executor: ``async`` (on the event loop) or ``thread``.
+        defaults: the options of its spawns, unless a spawn says otherwise.
+        retry: the wait strategy between attempts; None takes the runtime's.
+        retry_on: exceptions that another attempt may mend.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        kind: str,
+        executor: ExecutorName,
+        defaults: SpawnOptions,
+        retry: WaitStrategy | None,
+        retry_on: tuple[type[Exception], ...],
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.kind = kind
+        self.executor = executor
+        self.defaults = defaults
+        self.retry = retry
+        self.retry_on = retry_on
+        self.is_coroutine = inspect.iscoroutinefunction(function)
+        self.signature = JobSignature(function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function here and now, without a job."""
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<job {self.kind}>"
+
+    def options(self, **options: Any) -> ConfiguredJob[P, R]:
+        """Return this job with other options: ``await runtime.spawn(summarize.options(priority=-1), 42)``.
+
+        Raises:
+            ConfigurationError: an option is unknown or out of bounds.
+        """
+        return ConfiguredJob(self, self.defaults.override(options))
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredJob(Generic[P, R]):
+    """A job with options other than its own."""
+
+    definition: JobDefinition[P, R]
+    spawn_options: SpawnOptions
+
+
+@dataclass(slots=True)
+class JobRegistry:
+    """Kinds to functions. A worker runs the kinds that its registry knows."""
+
+    _jobs: dict[str, JobDefinition[Any, Any]] = field(default_factory=dict)
+
+    def add(self, definition: JobDefinition[Any, Any]) -> None:
+        """Register a job.
+
+        The same function defined again (a reloaded module) replaces the old one.
+
+        Raises:
+            JobDefinitionError: another function has this kind.
+        """
+        known = self._jobs.get(definition.kind)
+        if known is not None and _identity(known.function) != _identity(definition.function):
+            raise JobDefinitionError(
+                f"two jobs of kind {definition.kind!r}: {_identity(known.function)} and "
+                f'{_identity(definition.function)}; give one of them another kind: @job(kind="...")'
+            )
+        self._jobs[definition.kind] = definition
+
+    def get(self, kind: str) -> JobDefinition[Any, Any] | None:
+        """Return the job of a kind, or None."""
+        return self._jobs.get(kind)
+
+    def require(self, kind: str) -> JobDefinition[Any, Any]:
+        """Return the job of a kind.
+
+        Raises:
+            UnknownJobKind: there is none; names the known ones.
+        """
+        definition = self._jobs.get(kind)
+        if definition is None:
+            known = ", ".join(sorted(self._jobs)) or "none"
+            raise UnknownJobKind(
+                f"unknown job kind {kind!r}; known here: {known}. Import the module that defines it first"
+            )
+        return definition
+
+    def kinds(self) -> list[str]:
+        """Return the known kinds, sorted."""
+        return sorted(self._jobs)
+
+
+default_registry: Final = JobRegistry()
+"""Where ``@job`` registers unless told otherwise, as importing a module is how a worker learns of jobs."""
+
+
+class _Decorator:
+    """What ``@job(...)`` returns: typed so that the result's type survives ``async def`` and ``def`` alike."""
+
+    def __init__(self, build: Callable[[Callable[..., Any]], JobDefinition[..., Any]]) -> None:
+        self._build = build
+
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[R]]) -> JobDefinition[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R]) -> JobDefinition[P, R]: ...
+    def __call__(self, function: Callable[..., Any]) -> JobDefinition[..., Any]:
+        return self._build(function)
+
+
+def job(
+    *,
+    kind: str | None = None,
+    executor: ExecutorName | None = None,
+    retry: WaitStrategy | None = None,
+    retry_on: type[Exception] | tuple[type[Exception], ...] = Exception,
+    registry: JobRegistry = default_registry,
+    **options: Any,
+) -> _Decorator:
+    """Make a function a job.
+
+    Args:
+        kind: its stored name (default: ``module.qualname``). Keep it when you rename the function.
+        executor: ``"async"`` for ``async def`` (the default there): runs on the event loop and must not block it.
+            ``"thread"`` (the default for plain functions): runs in a worker thread; a coroutine function gets that
+            thread's own event loop.
+        retry: a tenacity wait strategy for the time between attempts (default: the settings' exponential backoff
+            with jitter).
+        retry_on: exceptions after which another attempt makes sense (default: every ``Exception``).
+        registry: where workers find it.
+        **options: defaults of every spawn, see ``SpawnOptions``: ``queue``, ``priority``, ``max_attempts``
+            (default 3), ``timeout_seconds``, ``tags``, ...
+
+    Raises:
+        JobDefinitionError: the function, the executor or the annotations do not work, or the kind is taken.
+        ConfigurationError: an option is unknown or out of bounds.
+    """
+    defaults = SpawnOptions().override(options)
+
+    def build(function: Callable[..., Any]) -> JobDefinition[..., Any]:
+        if not inspect.isfunction(function):
+            raise JobDefinitionError(f"@job expects a function, got {type(function).__name__} {function!r}")
+        chosen = executor or ("async" if inspect.iscoroutinefunction(function) else "thread")
+        _check_executor(function, chosen)
+        definition: JobDefinition[..., Any] = JobDefinition(
+            function,
+            kind=kind or default_kind(function),
+            executor=chosen,
+            defaults=defaults,
+            retry=retry,
+            retry_on=retry_on if isinstance(retry_on, tuple) else (retry_on,),
+        )
+        registry.add(definition)
+        return definition
+
+    return _Decorator(build)
+
+
+def _check_executor(function: Callable[..., Any], executor: str) -> None:
+    if executor not in EXECUTORS:
+        raise JobDefinitionError(
+            f"job {function.__qualname__}: executor {executor!r} is unknown; expected one of {', '.join(EXECUTORS)}"
+        )
+    if executor == "async" and not inspect.iscoroutinefunction(function):
+        raise JobDefinitionError(
+            f"job {function.__qualname__}: executor 'async' needs an `async def`, got a plain function, which would "
+            f"block the event loop; leave the executor out or write executor='thread'"
+        )
+
+
+def default_kind(function: Callable[..., Any]) -> str:
+    """Return ``module.qualname``; a script's ``__main__`` counts as the module a worker would import."""
+    module = function.__module__
+    if module == "__main__":
+        main = sys.modules["__main__"]
+        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+        module = spec.name.removesuffix(".__main__") if spec else Path(file).stem if file else "__main__"
+    return f"{module}.{function.__qualname__}"
+
+
+def _identity(function: Callable[..., Any]) -> str:
+    return f"{default_kind(function)} ({function.__code__.co_filename})"

@@ -1,0 +1,70 @@
+"""What a spawn may say about a job besides its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import pydantic
+from annotated_types import Ge, Gt, Le, MaxLen, MinLen
+from callboard.actors.errors import ConfigurationError
+from callboard.actors.settings import check_queue_name
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+
+Seconds = Annotated[float, Gt(0), Le(100 * 365 * 86_400)]
+Label = Annotated[str, MinLen(1), MaxLen(200)]
+
+
+class SpawnOptions(BaseModel):
+    """Options of a spawn: a job's defaults, then what ``job.options(...)`` and ``spawn(...)`` say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    queue: str = Field("default", description="The queue; a worker takes from the queues it was given.")
+    priority: Annotated[int, Ge(-32768), Le(32767)] = Field(0, description="Lower runs first, like nice.")
+    max_attempts: Annotated[int, Ge(1), Le(32767)] = Field(3, description="Attempts in all, the first one included.")
+    timeout_seconds: Seconds | None = Field(None, description="Longest run of one attempt; None is unlimited.")
+    delay_seconds: Annotated[float, Ge(0), Le(100 * 365 * 86_400)] = Field(0, description="Runnable this much later.")
+    run_at: datetime | None = Field(None, description="Runnable from this moment on, timezone-aware; wins over delay.")
+    deadline_seconds: Seconds | None = Field(None, description="Must have ended this long after its spawn, or fails.")
+    unique_key: Label | None = Field(None, description="One unfinished job of the kind may have it.")
+    owner: Label | None = Field(None, description="On whose behalf, for listings and quotas.")
+    tags: Annotated[tuple[Label, ...], MaxLen(50)] = Field((), description="Labels for listings.")
+    metadata: dict[str, JsonValue] = Field(default_factory=dict, description="JSON kept with the job.")
+    hold: bool = Field(False, description="Record it as `created`; it is queued when released.")
+
+    @field_validator("queue")
+    @classmethod
+    def _queue_has_a_name(cls, queue: str) -> str:
+        return check_queue_name(queue)
+
+    @field_validator("run_at")
+    @classmethod
+    def _run_at_has_a_zone(cls, run_at: datetime | None) -> datetime | None:
+        if run_at is not None and run_at.tzinfo is None:
+            raise ValueError(f"got {run_at!r} without a time zone; write datetime(..., tzinfo=UTC)")
+        return run_at
+
+    def override(self, options: Mapping[str, Any]) -> SpawnOptions:
+        """Return these options with some replaced.
+
+        Raises:
+            ConfigurationError: an option is unknown or out of bounds; names it, what came and what was expected.
+        """
+        if not options:
+            return self
+        kept = {name: getattr(self, name) for name in self.model_fields_set}
+        try:
+            return SpawnOptions.model_validate({**kept, **options})
+        except pydantic.ValidationError as error:
+            details = "; ".join(
+                f"{'.'.join(map(str, detail['loc']))}: got {type(detail['input']).__name__} "
+                f"{str(detail['input'])[:80]!r}, {detail['msg']}"
+                for detail in error.errors(include_url=False)
+            )
+            raise ConfigurationError(f"options: {details}. Known options: {', '.join(OPTION_NAMES)}") from error
+
+
+OPTION_NAMES: Final = tuple(sorted(SpawnOptions.model_fields))
+"""The names that ``spawn`` takes as options, unless the job has a parameter of that name."""

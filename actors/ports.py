@@ -1,0 +1,201 @@
+"""What the kernel asks of the world outside: stores, wake-ups, measurements.
+
+Implemented in ``persistence`` and ``supervision``; joined in ``callboard/runtime.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+from uuid import UUID
+
+from .jobs.decide import Policy, Transition
+from .jobs.state import Reason, Status
+from .jobs.types import (
+    Applied,
+    AttemptKey,
+    ClaimedJob,
+    HistoryRow,
+    JobFilter,
+    JobRecord,
+    NewJob,
+    QueueDemand,
+    Refused,
+    Rescued,
+    Spawned,
+    StoreSummary,
+)
+
+
+class JobStore(Protocol):
+    """Jobs and their history. Every method is one transaction: it happens as a whole or not at all.
+
+    All methods raise ``StoreUnavailable`` when the database cannot be reached or the connection is lost; whether a
+    write that was under way happened is then unknown to the caller, and repeating it is safe.
+    Times are the database's.
+    """
+
+    async def open(self) -> None:
+        """Connect and check the server and the schema.
+
+        Raises:
+            StoreUnavailable, ServerTooOld, SchemaMissing, SchemaMismatch: with what to do.
+        """
+
+    async def close(self) -> None:
+        """Close every connection. Twice is fine."""
+
+    async def spawn(self, jobs: Sequence[NewJob], *, actor: str) -> list[Spawned]:
+        """Insert jobs, their first history row each, and one wake-up for each queue; durable on return.
+
+        Positional: the answer has one entry for each job, in order. A job whose ``unique_key`` an unfinished job of
+        its kind already has, or whose (parent, child_key, child_index) exists, is not inserted again.
+        """
+
+    async def claim(self, demands: Sequence[QueueDemand], *, node: str, lease_seconds: float) -> list[ClaimedJob]:
+        """Take up to ``limit`` runnable jobs of each queue: by priority, then by ``run_at``, skipping locked rows."""
+
+    async def apply(self, transitions: Sequence[Transition], *, actor: str) -> list[Applied | Refused]:
+        """Write transitions by compare-and-set on (status, token), with a history row each, in one transaction.
+
+        Positional. A refused one does not hinder the others. Where children ended, a parent that waits for the last
+        of them becomes runnable in the same transaction.
+        """
+
+    async def cancel(self, job_ids: Sequence[UUID], *, actor: str) -> list[Applied | Refused]:
+        """End unfinished jobs as ``cancelled``, whatever their status; final on return. Notifies their workers."""
+
+    async def release(self, job_ids: Sequence[UUID], *, actor: str) -> list[Applied | Refused]:
+        """Queue held jobs (``created → pending``)."""
+
+    async def run_now(self, job_ids: Sequence[UUID]) -> list[UUID]:
+        """Make pending jobs that wait for their time runnable at once. Returns those it changed. No transition."""
+
+    async def renew(self, attempts: Sequence[AttemptKey], *, lease_seconds: float) -> list[AttemptKey]:
+        """Extend leases. Returns the attempts that are no longer the holder's: cancelled, rescued or gone."""
+
+    async def rescue(
+        self, *, actor: str, policy: Policy, limit: int, retry_delay_seconds: Callable[[int], float]
+    ) -> list[Rescued]:
+        """Take back jobs whose lease has expired, and end waiting ones whose deadline has passed.
+
+        Decides by ``decide``; one bad row does not hinder the rest.
+
+        Args:
+            actor: who sweeps.
+            policy: settings for ``decide``.
+            limit: rows of one sweep.
+            retry_delay_seconds: from the attempt number to the drawn delay.
+        """
+
+    async def progress(self, attempt: AttemptKey, progress: Mapping[str, Any]) -> bool:
+        """Store the progress of a running attempt; False where the attempt is stale. Not a transition."""
+
+    async def get(self, job_id: UUID) -> JobRecord | None:
+        """Read one job."""
+
+    async def get_many(self, job_ids: Sequence[UUID]) -> list[JobRecord]:
+        """Read the jobs that exist among these, in any order."""
+
+    async def children(self, parent_id: UUID, child_key: str) -> list[JobRecord]:
+        """Read the children that a parent spawned under a key, by ``child_index``."""
+
+    async def list_jobs(self, where: JobFilter, *, limit: int, before: UUID | None = None) -> list[JobRecord]:
+        """List jobs, newest first; ``before`` is the last id of the page before (keyset pagination)."""
+
+    async def history(self, job_id: UUID, *, after: int = 0) -> list[HistoryRow]:
+        """Read a job's transitions with a ``sequence`` above ``after``, oldest first."""
+
+    async def summary(self) -> StoreSummary:
+        """Count jobs by kind, queue and status; measure backlogs; list nodes."""
+
+    async def register_node(self, node: str) -> None:
+        """Record that a node works (again): its heartbeat."""
+
+    async def forget_node(self, node: str) -> None:
+        """Remove a node that stopped in order."""
+
+    async def housekeep(self) -> None:
+        """Make the history partitions of the near future, forget nodes unseen for a day. Safe from every node."""
+
+
+class WakeUps(Protocol):
+    """Hints from the database that something happened. Hints may be lost: everything works without them, later."""
+
+    async def run(self, on_hint: Callable[[str, str], None]) -> None:
+        """Listen until cancelled, calling ``on_hint(topic, detail)`` on the loop.
+
+        Topics: ``runnable`` (detail: queue), ``ended`` (detail: empty, or a job id), ``cancelled`` (detail: job id).
+
+        Raises:
+            StoreUnavailable: the connection was lost, or does not carry notifications. The caller runs it again.
+        """
+
+
+class AttemptKeeper(Protocol):
+    """Keeps the leases of running attempts alive from a thread of its own, which a busy event loop cannot starve."""
+
+    def start(self, on_lost: Callable[[Sequence[AttemptKey]], None]) -> None:
+        """Start the thread. ``on_lost`` is called from it with attempts that are no longer ours."""
+
+    def add(self, attempts: Sequence[AttemptKey]) -> None:
+        """Keep these from now on. Any thread."""
+
+    def discard(self, attempts: Sequence[AttemptKey]) -> None:
+        """Stop keeping these. Any thread."""
+
+    def beat(self) -> None:
+        """Show that the event loop lives; without it for the hang limit, renewing stops."""
+
+    def stop(self) -> None:
+        """End the thread; returns when it has ended."""
+
+
+class Telemetry(Protocol):
+    """Measurements of jobs, by fixed and bounded names. Called on the loop, in batches where it is hot."""
+
+    def jobs_created(self, kind: str, queue: str, count: int) -> None:
+        """Jobs were inserted by this process."""
+
+    def jobs_claimed(self, jobs: Sequence[ClaimedJob]) -> None:
+        """Jobs were claimed (counts, and their waits)."""
+
+    def attempt_ended(self, kind: str, queue: str, to_status: Status, reason: Reason, run_seconds: float) -> None:
+        """An attempt's last transition was committed."""
+
+    def transition_refused(self, from_status: str, to_status: str, cause: str) -> None:
+        """A transition lost: ``cause`` is illegal, stale or missing."""
+
+    def job_rescued(self, reason: Reason) -> None:
+        """A job was taken back from a dead worker, or ended by its deadline."""
+
+    def lease_failed(self, reason: str) -> None:
+        """A renewal failed (``error``) or found the lease lost (``lost``)."""
+
+    def statement(self, operation: str, seconds: float) -> None:
+        """One of the store's own statements took so long."""
+
+
+class NoTelemetry:
+    """Measures nothing."""
+
+    def jobs_created(self, kind: str, queue: str, count: int) -> None:
+        """Ignore."""
+
+    def jobs_claimed(self, jobs: Sequence[ClaimedJob]) -> None:
+        """Ignore."""
+
+    def attempt_ended(self, kind: str, queue: str, to_status: Status, reason: Reason, run_seconds: float) -> None:
+        """Ignore."""
+
+    def transition_refused(self, from_status: str, to_status: str, cause: str) -> None:
+        """Ignore."""
+
+    def job_rescued(self, reason: Reason) -> None:
+        """Ignore."""
+
+    def lease_failed(self, reason: str) -> None:
+        """Ignore."""
+
+    def statement(self, operation: str, seconds: float) -> None:
+        """Ignore."""

@@ -1,0 +1,115 @@
+"""Every setting, in one model. Environment prefix ``CALLBOARD_``; read once, where the runtime is composed."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = Annotated[float, Gt(0)]
+Ratio = Annotated[float, Gt(0), Le(1)]
+Count = Annotated[int, Ge(1)]
+Bytes = Annotated[int, Ge(1)]
+
+
+class Settings(BaseSettings):
+    """Callboard's settings. ``Settings()`` reads the environment; keyword arguments win over it.
+
+    Raises:
+        pydantic.ValidationError: a value is out of bounds; the message names the field.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="CALLBOARD_", frozen=True, extra="forbid")
+
+    # Where the database is
+    database_url: SecretStr | None = Field(None, description="PostgreSQL URL; may lead through a pooler.")
+    direct_database_url: SecretStr | None = Field(
+        None, description="URL of a session of its own, past any pooler, for LISTEN. Default: database_url."
+    )
+    database_schema: str = Field("callboard", pattern=r"^[a-z_][a-z0-9_]{0,50}$", description="Schema of the tables.")
+
+    # Connections
+    pg_pool_size: Count = Field(25, description="Connections that the pool keeps.")
+    pg_max_overflow: Annotated[int, Ge(0)] = Field(10, description="Connections beyond the pool's size, for bursts.")
+    pg_pool_timeout: Seconds = Field(30, description="Seconds to wait for a connection of the pool.")
+    pg_pool_recycle: Seconds = Field(1800, description="Seconds after which a pooled connection is replaced.")
+    statement_timeout_seconds: Seconds = Field(30, description="Longest run of one statement of our own.")
+
+    # Work
+    queues: dict[str, Count] = Field(
+        default_factory=lambda: {"default": 100}, description="Queues to work on, and how many jobs of each at a time."
+    )
+    node_name: str | None = Field(None, description="Name of this process in history and listings; default host:pid.")
+    event_loop_threadpool_max_workers: Count = Field(43, description="Threads for jobs with executor='thread'.")
+    use_uvloop: bool = Field(False, description="Let the command line run on uvloop (extra `uvloop`).")
+    poll_interval_seconds: Seconds = Field(1.0, description="How often to look for jobs when no wake-up comes.")
+    claim_batch_size: Count = Field(500, description="Most jobs that one claim takes.")
+    write_batch_size: Count = Field(1000, description="Most transitions that one commit writes.")
+
+    # Life and death
+    lease_seconds: Seconds = Field(30, description="How long a claimed job stays ours without a sign of life.")
+    rescue_interval_seconds: Seconds = Field(5, description="How often to look for the jobs of dead workers.")
+    hang_limit_seconds: Seconds = Field(15, description="An event loop silent for so long no longer renews leases.")
+    drain_timeout_seconds: Annotated[float, Ge(0)] = Field(25, description="How long a stop waits for running jobs.")
+    cancel_grace_seconds: Annotated[float, Ge(0)] = Field(
+        0.5, description="How long a cancelled or timed-out function may clean up before it is abandoned."
+    )
+    unknown_kind_grace_seconds: Seconds = Field(3600, description="How long a job of an unknown kind is put back.")
+
+    # Retries
+    retry_initial_seconds: Seconds = Field(1, description="First delay between attempts; doubles each time.")
+    retry_max_seconds: Seconds = Field(600, description="Longest delay between attempts.")
+
+    # Bounds
+    payload_limit_bytes: Bytes = Field(4 * 2**20, description="Largest serialized arguments of one job.")
+    result_limit_bytes: Bytes = Field(16 * 2**20, description="Largest serialized result of one job.")
+    ask_timeout_seconds: Seconds = Field(30, description="How long a blocking ask waits where the caller says nothing.")
+
+    # Seen from outside
+    metrics_host: str = Field("127.0.0.1", description="Address of /metrics, /livez and /readyz.")
+    metrics_port: Annotated[int, Ge(0), Le(65535)] | None = Field(
+        None, description="Their port; 0 takes a free one; None serves nothing. The worker's default is 9464."
+    )
+
+    # LLM batches and leadership (the seed system's names and defaults)
+    enable_batch_job_polling: bool = Field(False, description="Whether the leader polls LLM batches.")
+    poll_running_llm_batches_interval_seconds: Seconds = Field(300, description="How often it polls them.")
+    poll_lock_retry_interval_seconds: Seconds = Field(480, description="Fallback interval of a standby's attempts.")
+    batch_job_polling_lookback_weeks: Count = Field(2, description="Age beyond which a batch is not polled.")
+    batch_job_polling_batch_size: Count | None = Field(None, description="Most batches of one poll; None is all.")
+    llm_request_timeout_seconds: Seconds = Field(60.0, description="Timeout of one request to a provider.")
+    streaming_queue_max_size: Count = Field(1, description="Bound of a streaming queue.")
+    request_size_limit_bytes: Bytes = Field(256 * 2**20, description="Largest request.")
+
+    # Thresholds of alerts and back-pressure
+    max_background_tasks: Count = Field(100, description="More active background tasks are suspicious.")
+    max_connection_usage_ratio: Ratio = Field(0.8, description="Pool connections in use.")
+    max_cpu_usage_ratio: Ratio = Field(0.9, description="CPU used of what the process may use.")
+    max_memory_usage_ratio: Ratio = Field(0.85, description="Memory used of what the process may use.")
+    max_queue_length: Count = Field(1000, description="Runnable jobs waiting in one queue.")
+
+    @field_validator("queues")
+    @classmethod
+    def _named_queues(cls, queues: dict[str, int]) -> dict[str, int]:
+        for name in queues:
+            check_queue_name(name)
+        return queues
+
+    def node(self) -> str:
+        """Return this process's name: ``node_name``, or ``host:pid``, and 8 random hex digits to tell starts apart."""
+        return f"{self.node_name or f'{socket.gethostname()}:{os.getpid()}'}:{os.urandom(4).hex()}"
+
+
+def check_queue_name(name: str) -> str:
+    """Return ``name`` if a queue may have it.
+
+    Raises:
+        ValueError: it is empty, longer than 100 characters, or has characters that do not print.
+    """
+    if not 0 < len(name) <= 100 or not name.isprintable():
+        raise ValueError(f"queue name {name!r}: expected 1 to 100 printable characters")
+    return name

@@ -1,0 +1,1 @@
+"""Callboard: an actor-model runtime for background jobs, on PostgreSQL."""

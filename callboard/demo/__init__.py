@@ -1,0 +1,1 @@
+"""The main job: read the standard library with actors, and check the answer."""

@@ -1,0 +1,80 @@
+"""Ends a temporary server whose owner died. Run as a script in a process of its own; standard library only.
+
+A process cannot clean up after its own SIGKILL, so a second, tiny one waits for it. It reads from a pipe whose other
+end only the owner holds: the kernel closes that end however the owner dies, on Linux and on macOS alike. (Linux's
+PR_SET_PDEATHSIG was no choice: it fires when the *thread* that started the server ends, and callers start servers from
+``asyncio.to_thread``.) The parent's process id is watched as well, because a forked child of the owner keeps the pipe
+open.
+
+Usage: ``embedded_guard.py CLUSTER FOLDER...``. One byte on standard input means that the owner has cleaned up itself;
+end of file means that the server of the data folder CLUSTER is to be stopped and every FOLDER to be removed.
+"""
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+LOOK_INTERVAL_SECONDS = 1.0
+FAST_STOP_SECONDS = 5.0
+IMMEDIATE_STOP_SECONDS = 5.0
+
+
+def main(cluster: Path, folders: list[Path]) -> None:
+    """Wait for the owner's word or death; after its death stop the server and remove the folders."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # sent to everybody at a shutdown; we stay until the owner is gone
+    if owner_finished():
+        return
+    for number, seconds in ((signal.SIGINT, FAST_STOP_SECONDS), (signal.SIGQUIT, IMMEDIATE_STOP_SECONDS)):
+        if stop(cluster, number, seconds):
+            break
+    else:
+        stop(cluster, signal.SIGKILL, IMMEDIATE_STOP_SECONDS)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def owner_finished() -> bool:
+    """Block until the owner is done (True) or dead (False)."""
+    owner = os.getppid()
+    while os.getppid() == owner:
+        if select.select([0], [], [], LOOK_INTERVAL_SECONDS)[0]:
+            return os.read(0, 1) != b""
+    return False
+
+
+def stop(cluster: Path, number: int, seconds: float) -> bool:
+    """Send a signal to the server of ``cluster`` and wait for its end; True if there is none any more."""
+    pid = postmaster(cluster)
+    if pid is None:
+        return True
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if postmaster(cluster) is None:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def postmaster(cluster: Path) -> int | None:
+    """Return the id of the running server of ``cluster``, or None."""
+    try:
+        pid = int((cluster / "postmaster.pid").read_text().split("\n")[0])
+        os.kill(pid, 0)
+    except (OSError, ValueError):
+        return None
+    with contextlib.suppress(OSError):  # without /proc (macOS) the file's word is enough: the folder is ours alone
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return pid if os.fsencode(cluster) in arguments else None
+    return pid
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [Path(argument) for argument in sys.argv[2:]])
