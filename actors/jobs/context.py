@@ -118,8 +118,7 @@ class JobContext:
         children = await self._on_the_runtimes_loop(key, job, arguments)
         if not all(child.status.is_terminal for child in children):
             raise Parked(WaitingOn.CHILDREN)
-        definition: JobDefinition[Any, R] = getattr(job, "definition", job)
-        outcomes = [outcome(child, definition.signature.decode_result) for child in children]
+        outcomes = [outcome(child, job.definition.signature.decode_result) for child in children]
         if not return_exceptions:
             for ended in outcomes:
                 if isinstance(ended, JobEnded):

@@ -30,7 +30,7 @@ class JobDefinition(Generic[P, R]):
         kind: the name under which jobs are stored; workers find the function by it.
         function: the decorated function.
         executor: ``async`` (on the event loop) or ``thread``.
-        defaults: the options of its spawns, unless a spawn says otherwise.
+        spawn_options: the options of its spawns, unless a spawn says otherwise.
         retry: the wait strategy between attempts; None takes the runtime's.
         retry_on: exceptions that another attempt may mend.
     """
@@ -41,7 +41,7 @@ class JobDefinition(Generic[P, R]):
         *,
         kind: str,
         executor: ExecutorName,
-        defaults: SpawnOptions,
+        spawn_options: SpawnOptions,
         retry: WaitStrategy | None,
         retry_on: tuple[type[Exception], ...],
     ) -> None:
@@ -49,11 +49,16 @@ class JobDefinition(Generic[P, R]):
         self.function = function
         self.kind = kind
         self.executor = executor
-        self.defaults = defaults
+        self.spawn_options = spawn_options
         self.retry = retry
         self.retry_on = retry_on
         self.is_coroutine = inspect.iscoroutinefunction(function)
         self.signature = JobSignature(function)
+
+    @property
+    def definition(self) -> JobDefinition[P, R]:
+        """Itself: a job and a ``ConfiguredJob`` are spawned alike."""
+        return self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function here and now, without a job."""
@@ -68,7 +73,7 @@ class JobDefinition(Generic[P, R]):
         Raises:
             ConfigurationError: an option is unknown or out of bounds.
         """
-        return ConfiguredJob(self, self.defaults.override(options))
+        return ConfiguredJob(self, self.spawn_options.override(options))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +174,7 @@ def job(
         JobDefinitionError: the function, the executor or the annotations do not work, or the kind is taken.
         ConfigurationError: an option is unknown or out of bounds.
     """
-    defaults = SpawnOptions().override(options)
+    spawn_options = SpawnOptions().override(options)
 
     def build(function: Callable[..., Any]) -> JobDefinition[..., Any]:
         if not inspect.isfunction(function):
@@ -180,7 +185,7 @@ def job(
             function,
             kind=kind or default_kind(function),
             executor=chosen,
-            defaults=defaults,
+            spawn_options=spawn_options,
             retry=retry,
             retry_on=retry_on if isinstance(retry_on, tuple) else (retry_on,),
         )

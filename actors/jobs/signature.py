@@ -134,9 +134,9 @@ def _arguments_type(name: str, parameters: list[inspect.Parameter], hints: Mappi
     for parameter in parameters:
         hint: Any = hints.get(parameter.name, Any)
         if parameter.kind is parameter.VAR_POSITIONAL:
-            fields[parameter.name] = NotRequired[tuple[hint, ...]]  # type: ignore[valid-type]
+            fields[parameter.name] = NotRequired[tuple[hint, ...]]
         elif parameter.kind is parameter.VAR_KEYWORD:
-            fields[parameter.name] = NotRequired[dict[str, hint]]  # type: ignore[valid-type]
+            fields[parameter.name] = NotRequired[dict[str, hint]]
         else:
             fields[parameter.name] = Required[hint] if parameter.default is parameter.empty else NotRequired[hint]
     described = TypedDict(f"{name}Arguments", fields)  # type: ignore[misc]
