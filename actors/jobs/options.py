@@ -8,9 +8,10 @@ from typing import Annotated, Any, Final
 
 import pydantic
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+
 from callboard.actors.errors import ConfigurationError
 from callboard.actors.settings import check_queue_name
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 Seconds = Annotated[float, Gt(0), Le(100 * 365 * 86_400)]
 Label = Annotated[str, MinLen(1), MaxLen(200)]

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, NotRequired, Required, TypedDict
 
 import pydantic
-from callboard.actors.errors import InvalidArguments, JobDefinitionError
 from pydantic import ConfigDict, TypeAdapter
 from pydantic_core import PydanticSerializationError
+
+from callboard.actors.errors import InvalidArguments, JobDefinitionError
 
 from .context import JobContext
 
