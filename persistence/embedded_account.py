@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from callboard.actors.errors import EmbeddedServerError
 from callboard.persistence.embedded_binaries import ENVIRONMENT_VARIABLE, PACKAGE, ServerBinaries, package_directory
@@ -26,6 +26,8 @@ from callboard.persistence.embedded_binaries import ENVIRONMENT_VARIABLE, PACKAG
 _UNPRIVILEGED_USERS = ("postgres", "nobody")
 _COPIED = (f"{PACKAGE}/pginstall/bin", f"{PACKAGE}/pginstall/lib", f"{PACKAGE}/pginstall/share", f"{PACKAGE}.libs")
 _COMMAND_TIMEOUT_SECONDS = 120
+
+Completed = subprocess.CompletedProcess[str]
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,12 @@ class ServerAccount:
             arguments |= {"user": self.user, "group": self.group, "extra_groups": []}
         return arguments
 
-    def run(self, command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
+    def run(self, command: Sequence[str | Path], *, stderr: IO[bytes] | int = subprocess.PIPE) -> Completed:
         """Run a short command as this account; its output is captured, its exit code is not judged.
+
+        Args:
+            command: the program and its arguments.
+            stderr: a file for its error output instead of capturing it.
 
         Raises:
             EmbeddedServerError: this process may not switch to the account (a container without CAP_SETUID).
@@ -67,7 +73,8 @@ class ServerAccount:
         try:
             return subprocess.run(
                 command,
-                capture_output=True,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
                 text=True,
                 errors="replace",
                 check=False,

@@ -15,6 +15,7 @@ import os
 import select
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,23 @@ from pathlib import Path
 LOOK_INTERVAL_SECONDS = 1.0
 FAST_STOP_SECONDS = 5.0
 IMMEDIATE_STOP_SECONDS = 5.0
+
+
+def start(cluster: Path, *folders: Path) -> subprocess.Popen[bytes]:
+    """Start a guard for a server that this process owns. ``dismiss`` it after the server is stopped."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__, cluster, *folders],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
+    )
+
+
+def dismiss(guard: subprocess.Popen[bytes]) -> None:
+    """Tell a guard that there is nothing left to do, and wait for its end."""
+    guard.communicate(b".")
 
 
 def main(cluster: Path, folders: list[Path]) -> None:
@@ -67,13 +85,22 @@ def postmaster(cluster: Path) -> int | None:
     """Return the id of the running server of ``cluster``, or None."""
     try:
         pid = int((cluster / "postmaster.pid").read_text().split("\n")[0])
-        os.kill(pid, 0)
     except (OSError, ValueError):
         return None
-    with contextlib.suppress(OSError):  # without /proc (macOS) the file's word is enough: the folder is ours alone
+    return pid if is_server(pid, cluster) else None
+
+
+def is_server(pid: int, cluster: Path) -> bool:
+    """Tell whether a process runs and is the server of ``cluster``: not a zombie, nor a later owner of the number."""
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    try:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        return pid if os.fsencode(cluster) in arguments else None
-    return pid
+    except FileNotFoundError:  # without /proc (macOS) the file's word is enough: the folder is ours alone
+        return not Path("/proc/self").exists()
+    return os.fsencode(cluster) in arguments
 
 
 if __name__ == "__main__":
