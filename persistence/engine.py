@@ -1,0 +1,164 @@
+"""Engines, their URLs, and the one place where driver errors become ours."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import errors as pg
+from sqlalchemy import exc
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from callboard.actors.errors import ConfigurationError, SchemaMissing, StoreError, StoreUnavailable
+from callboard.actors.settings import Settings
+
+_KEEPALIVES = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""A cut network is noticed within 25–30 s instead of the operating system's two hours."""
+
+_CONNECT_TIMEOUT_SECONDS = 10
+
+
+def sqlalchemy_url(url: str) -> URL:
+    """Return a user's URL (``postgresql://`` or ``postgres://``) with the driver that we use.
+
+    Raises:
+        ConfigurationError: it is no PostgreSQL URL.
+    """
+    try:
+        parsed = make_url(url)
+    except exc.ArgumentError as error:
+        raise ConfigurationError(
+            "the database URL cannot be parsed; expected postgresql://user:password@host:port/database"
+        ) from error
+    if parsed.get_backend_name() not in {"postgresql", "postgres"}:
+        raise ConfigurationError(
+            f"the database URL begins with {parsed.drivername}://; Callboard needs PostgreSQL: postgresql://…"
+        )
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def driver_conninfo(url: str) -> str:
+    """Return a user's URL as psycopg itself takes it."""
+    return sqlalchemy_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def pool_url(settings: Settings) -> str:
+    """Return the URL that the pool connects to.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    if settings.database_url is None:
+        raise ConfigurationError("no database: set CALLBOARD_DATABASE_URL (or pass database_url) to postgresql://…")
+    return settings.database_url.get_secret_value()
+
+
+def direct_url(settings: Settings) -> str:
+    """Return the URL for sessions of our own (LISTEN): ``direct_database_url``, or else the pool's."""
+    if settings.direct_database_url is not None:
+        return settings.direct_database_url.get_secret_value()
+    return pool_url(settings)
+
+
+def behind_pooler(settings: Settings) -> bool:
+    """Tell whether the pool's URL leads through a pooler: then there is another, direct one beside it."""
+    return direct_url(settings) != pool_url(settings)
+
+
+def connect_arguments(*, application_name: str, statement_timeout_seconds: float | None) -> dict[str, Any]:
+    """Return psycopg's keyword arguments for a connection of ours.
+
+    Args:
+        application_name: how ``pg_stat_activity`` shows it.
+        statement_timeout_seconds: None leaves the server's setting, as one must behind a pooler, which refuses or
+            ignores start-up options.
+    """
+    arguments: dict[str, Any] = {
+        "application_name": application_name,
+        "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+        **_KEEPALIVES,
+    }
+    if statement_timeout_seconds is not None:
+        arguments["options"] = f"-c statement_timeout={int(statement_timeout_seconds * 1000)}"
+    return arguments
+
+
+def make_engine(settings: Settings) -> AsyncEngine:
+    """Return the pool's engine. It connects when first used.
+
+    Connections are in autocommit mode: one statement is one transaction and one round trip; what needs several
+    statements opens a transaction. Behind a transaction-mode pooler no session state is left on a connection:
+    server-side prepared statements are off there (``prepare_threshold=None``), and so is our statement timeout.
+    """
+    pooler = behind_pooler(settings)
+    arguments = connect_arguments(
+        application_name="callboard",
+        statement_timeout_seconds=None if pooler else settings.statement_timeout_seconds,
+    )
+    engine = create_async_engine(
+        sqlalchemy_url(pool_url(settings)),
+        isolation_level="AUTOCOMMIT",
+        pool_size=settings.pg_pool_size,
+        max_overflow=settings.pg_max_overflow,
+        pool_timeout=settings.pg_pool_timeout,
+        pool_recycle=settings.pg_pool_recycle,
+        connect_args={**arguments, "prepare_threshold": None if pooler else 5},
+    )
+    return engine.execution_options(schema_translate_map={None: settings.database_schema})
+
+
+def make_sync_engine(url: str) -> sa.Engine:
+    """Return an engine without a pool, for migrations and checks."""
+    return sa.create_engine(
+        sqlalchemy_url(url),
+        poolclass=sa.NullPool,
+        connect_args=connect_arguments(application_name="callboard migrate", statement_timeout_seconds=None),
+    )
+
+
+@contextlib.contextmanager
+def readable_errors(operation: str) -> Iterator[None]:
+    """Turn errors of SQLAlchemy and psycopg into ours.
+
+    Raises:
+        StoreUnavailable: unreachable, lost on the way, no free connection, or the statement took too long.
+        SchemaMissing: a table of ours is not there.
+        StoreError: anything else that the database refused.
+    """
+    try:
+        yield
+    except exc.TimeoutError as error:
+        raise StoreUnavailable(
+            f"{operation}: no connection of the pool became free in time; raise CALLBOARD_PG_POOL_SIZE, "
+            f"or look for transactions that are left open ({error})"
+        ) from error
+    except exc.DBAPIError as error:
+        raise _translated(operation, error.orig or error) from error
+    except (psycopg.Error, OSError) as error:
+        raise _translated(operation, error) from error
+
+
+def _translated(operation: str, error: BaseException) -> StoreError:
+    message = " ".join(str(error).split())
+    if isinstance(error, pg.UndefinedTable | pg.InvalidSchemaName | pg.UndefinedFunction | pg.UndefinedColumn):
+        return SchemaMissing(f"{operation}: {message}; run `callboard migrate`")
+    if isinstance(error, pg.QueryCanceled):
+        return StoreUnavailable(f"{operation}: the statement was ended by its time limit or by hand ({message})")
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | OSError):
+        return StoreUnavailable(
+            f"{operation}: the database cannot be reached, or the connection was lost ({message}); "
+            f"check CALLBOARD_DATABASE_URL and the server"
+        )
+    if isinstance(error, psycopg.DataError):
+        return StoreError(f"{operation}: PostgreSQL cannot store a value ({message}); nothing was written")
+    return StoreError(f"{operation}: {message}")

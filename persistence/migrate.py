@@ -1,0 +1,128 @@
+"""Migrating the schema, printing the SQL for it, and telling whether a database has the schema that this code needs."""
+
+from __future__ import annotations
+
+import io
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+from callboard.actors.errors import SchemaMismatch, SchemaMissing, ServerTooOld
+
+from .engine import make_sync_engine, readable_errors
+from .schema import OLDEST_SERVER
+
+REVISIONS: Final = ("0001",)
+"""Every revision, oldest first; the last is the one that this code needs."""
+
+_VERSION_TABLE: Final = "schema_version"
+
+
+class SchemaState(StrEnum):
+    """What a database has, measured by this code."""
+
+    MISSING = "missing"
+    OLDER = "older"
+    CURRENT = "current"
+    NEWER = "newer"
+
+
+def migrate(url: str, *, schema: str = "callboard") -> None:
+    """Bring a database's schema to this code's revision; nothing happens where it is there already.
+
+    Safe from several nodes at once: one works, the others wait for it. All or nothing.
+
+    Args:
+        url: ``postgresql://…`` of a role that may create the schema; past any transaction-mode pooler.
+        schema: the schema of Callboard's tables.
+
+    Raises:
+        StoreUnavailable: the server cannot be reached.
+        ServerTooOld: it is older than PostgreSQL 14.
+        SchemaMismatch: the database's schema is newer than this code.
+    """
+    engine = make_sync_engine(url)
+    with readable_errors("migrate"), engine.connect() as connection:
+        require_server(connection)
+        state, revision = read_state(connection, schema)
+        connection.rollback()
+        if state is SchemaState.NEWER:
+            raise _mismatch(state, revision, schema)
+        configuration = _configuration(schema)
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, "head")
+        connection.commit()
+
+
+def migration_sql(*, schema: str = "callboard") -> str:
+    """Return the SQL of all revisions, for a database that has none yet, to be read and run by hand (``psql -f``)."""
+    output = io.StringIO()
+    configuration = _configuration(schema)
+    configuration.output_buffer = output
+    command.upgrade(configuration, "head", sql=True)
+    return output.getvalue()
+
+
+def check_schema(connection: sa.Connection, schema: str) -> None:
+    """Make sure that this code can work with a database.
+
+    Raises:
+        ServerTooOld: the server is older than PostgreSQL 14.
+        SchemaMissing: there is no schema yet.
+        SchemaMismatch: it is older or newer than this code; the message says which and what to do.
+    """
+    require_server(connection)
+    state, revision = read_state(connection, schema)
+    if state is SchemaState.MISSING:
+        raise SchemaMissing(f"the database has no schema {schema!r} of Callboard's: run `callboard migrate`")
+    if state is not SchemaState.CURRENT:
+        raise _mismatch(state, revision, schema)
+
+
+def read_state(connection: sa.Connection, schema: str) -> tuple[SchemaState, str | None]:
+    """Return what the database has, and its revision."""
+    table = f'"{schema}".{_VERSION_TABLE}'
+    if connection.scalar(sa.text("SELECT to_regclass(:table)"), {"table": table}) is None:
+        return SchemaState.MISSING, None
+    revision = connection.scalar(sa.text(f"SELECT version_num FROM {table}"))
+    if revision is None:
+        return SchemaState.MISSING, None
+    if revision not in REVISIONS:
+        return SchemaState.NEWER, revision
+    return (SchemaState.CURRENT if revision == REVISIONS[-1] else SchemaState.OLDER), revision
+
+
+def require_server(connection: sa.Connection) -> None:
+    """Make sure that the server is new enough.
+
+    Raises:
+        ServerTooOld: it is not.
+    """
+    version = int(connection.scalar(sa.text("SELECT current_setting('server_version_num')")) or 0)
+    if version // 10_000 < OLDEST_SERVER:
+        raise ServerTooOld(
+            f"the server is PostgreSQL {version // 10_000}; Callboard needs {OLDEST_SERVER} or newer: upgrade the server"
+        )
+
+
+def _mismatch(state: SchemaState, revision: str | None, schema: str) -> SchemaMismatch:
+    advice = (
+        "a newer Callboard has migrated it: install that version here"
+        if state is SchemaState.NEWER
+        else "run `callboard migrate`"
+    )
+    return SchemaMismatch(
+        f"the schema {schema!r} is at revision {revision}, {state} than this code's {REVISIONS[-1]}; {advice}"
+    )
+
+
+def _configuration(schema: str) -> Config:
+    configuration = Config()
+    configuration.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    configuration.set_main_option("path_separator", "os")
+    configuration.attributes["schema"] = schema
+    return configuration

@@ -1,0 +1,166 @@
+"""The tables as SQLAlchemy metadata, and the SQL guards that are made from the job state machine.
+
+The metadata has no schema of its own: engines map it to ``settings.database_schema`` (``schema_translate_map``).
+Migrations write their DDL out; a test compares the migrated database with what stands here and in
+``actors/jobs/state.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, TIMESTAMP
+
+from callboard.actors.jobs.state import EDGES, TERMINAL, Reason, Status, WaitingOn
+
+OLDEST_SERVER: Final = 14
+"""The oldest supported major version of PostgreSQL."""
+
+
+def quote_list(values: Iterable[str]) -> str:
+    """Return ``'a', 'b'``: SQL literals of names that need no escaping."""
+    return ", ".join(f"'{value}'" for value in values)
+
+
+def status_check(column: str = "status") -> str:
+    """Return the SQL condition that a column holds a status."""
+    return f"{column} IN ({quote_list(Status)})"
+
+
+def reason_check(column: str = "reason") -> str:
+    """Return the SQL condition that a column holds a reason."""
+    return f"{column} IN ({quote_list(Reason)})"
+
+
+def edge_check() -> str:
+    """Return the SQL condition that a history row's statuses are an edge of the state machine."""
+    first = quote_list(target for source, target in EDGES if source is None)
+    others = _pairs((source, target) for source, target in EDGES if source is not None)
+    return (
+        f"CASE WHEN from_status IS NULL THEN to_status IN ({first})\n"
+        f"     ELSE from_status || '>' || to_status IN (\n{others}\n     ) END"
+    )
+
+
+def forbidden_change() -> str:
+    """Return the trigger condition that an UPDATE of a job's status takes an edge that does not exist."""
+    edges = _pairs((source, target) for source, target in EDGES if source is not None)
+    return f"old.status <> new.status AND old.status || '>' || new.status NOT IN (\n{edges}\n     )"
+
+
+def _pairs(edges: Iterable[tuple[str, str]]) -> str:
+    return ",\n".join(f"         '{source}>{target}'" for source, target in edges)
+
+
+UNFINISHED_SQL: Final = quote_list(status for status in Status if status not in TERMINAL)
+
+metadata = sa.MetaData()
+
+_time = TIMESTAMP(timezone=True)
+
+# The order of the columns is the order on disk. What an attempt changes stands together, between the narrow fixed
+# columns and the long constant ones: an UPDATE within a page then logs only that stretch of the row.
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.Uuid, nullable=False),
+    sa.Column("created_at", _time, nullable=False, server_default=sa.func.now()),
+    sa.Column("deadline", _time),
+    sa.Column("parent_id", sa.Uuid),
+    sa.Column("timeout_seconds", sa.Double),
+    sa.Column("child_index", sa.Integer),
+    sa.Column("max_attempts", sa.SmallInteger, nullable=False),
+    sa.Column("priority", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("run_at", _time, nullable=False, server_default=sa.func.now()),
+    sa.Column("token", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("lease_expires_at", _time),
+    sa.Column("started_at", _time),
+    sa.Column("finished_at", _time),
+    sa.Column("transitions", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("attempt", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("stop_reason", sa.Text),
+    sa.Column("waiting_on", sa.Text),
+    sa.Column("node", sa.Text),
+    sa.Column("result", JSON(none_as_null=True)),
+    sa.Column("error", JSON(none_as_null=True)),
+    sa.Column("progress", JSON(none_as_null=True)),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("queue", sa.Text, nullable=False),
+    sa.Column("owner", sa.Text),
+    sa.Column("unique_key", sa.Text),
+    sa.Column("child_key", sa.Text),
+    sa.Column("tags", ARRAY(sa.Text)),
+    sa.Column("metadata", JSON(none_as_null=True)),
+    sa.Column("arguments", JSON(none_as_null=True), nullable=False),
+    sa.PrimaryKeyConstraint("id", name="jobs_pkey"),
+    sa.CheckConstraint(status_check(), name="jobs_status"),
+    sa.CheckConstraint(f"waiting_on IN ({quote_list(WaitingOn)})", name="jobs_waiting_on"),
+    sa.CheckConstraint("(parent_id IS NULL) = (child_key IS NULL)", name="jobs_child"),
+    sa.CheckConstraint("(child_key IS NULL) = (child_index IS NULL)", name="jobs_child_index"),
+)
+
+_unfinished = sa.text(f"status IN ({UNFINISHED_SQL})")
+
+runnable_index = sa.Index(
+    "jobs_runnable",
+    jobs.c.queue,
+    jobs.c.priority,
+    jobs.c.run_at,
+    jobs.c.id,
+    postgresql_where=sa.text("status = 'pending' AND waiting_on IS NULL"),
+)
+lease_index = sa.Index("jobs_lease", jobs.c.lease_expires_at, postgresql_where=sa.text("status = 'running'"))
+deadline_index = sa.Index(
+    "jobs_deadline",
+    jobs.c.deadline,
+    postgresql_where=sa.text("deadline IS NOT NULL AND status IN ('created', 'pending')"),
+)
+unique_index = sa.Index(
+    "jobs_unique_key",
+    jobs.c.kind,
+    jobs.c.unique_key,
+    unique=True,
+    postgresql_where=sa.text(f"unique_key IS NOT NULL AND status IN ({UNFINISHED_SQL})"),
+)
+child_index = sa.Index(
+    "jobs_child_key",
+    jobs.c.parent_id,
+    jobs.c.child_key,
+    jobs.c.child_index,
+    unique=True,
+    postgresql_where=sa.text("parent_id IS NOT NULL"),
+)
+unfinished_child_index = sa.Index(
+    "jobs_unfinished_child",
+    jobs.c.parent_id,
+    postgresql_where=sa.text(f"parent_id IS NOT NULL AND status IN ({UNFINISHED_SQL})"),
+)
+
+history = sa.Table(
+    "history",
+    metadata,
+    sa.Column("job_id", sa.Uuid, nullable=False),
+    sa.Column("at", _time, nullable=False, server_default=sa.func.now()),
+    sa.Column("sequence", sa.Integer, nullable=False),
+    sa.Column("attempt", sa.SmallInteger, nullable=False),
+    sa.Column("from_status", sa.Text),
+    sa.Column("to_status", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.CheckConstraint(edge_check(), name="history_edge"),
+    sa.CheckConstraint(reason_check(), name="history_reason"),
+    postgresql_partition_by="RANGE (at)",
+)
+history_index = sa.Index("history_job", history.c.job_id)
+
+nodes = sa.Table(
+    "nodes",
+    metadata,
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("started_at", _time, nullable=False, server_default=sa.func.now()),
+    sa.Column("seen_at", _time, nullable=False, server_default=sa.func.now()),
+    sa.PrimaryKeyConstraint("name", name="nodes_pkey"),
+)
