@@ -1,0 +1,271 @@
+"""Every metric family that ``/metrics`` shows, as data.
+
+docs/metrics.md is made from this list, the collectors build their families from it, and the tests hold each against
+it. Families of parts that do not exist yet (leader, batch polling, connection pool, quotas, webhooks) join with them.
+
+Rules (Prometheus' naming and instrumentation guides, checked by tests and by ``promtool check metrics``): one prefix;
+base units with the unit in the name; counters and only they end in ``_total``; moments are exported as timestamps, so
+that age is ``time() - x``; every label takes few values, known in advance or registered by the program, never an id, a
+user, a tag or the text of an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from callboard.actors.jobs.state import EDGES, TERMINAL, UNFINISHED, Reason, Status
+
+PREFIX: Final = "callboard_"
+
+LABEL_LIMIT: Final = 100
+"""Most values of a label whose values the program registers; further ones show as ``OTHER``."""
+OTHER: Final = "other"
+
+FAST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Upper bounds in seconds for what should take milliseconds."""
+WAIT_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+"""Upper bounds in seconds for waiting in a queue."""
+JOB_BUCKETS: Final = (
+    *(0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0),
+    *(21600.0, 86400.0),
+)
+"""Upper bounds in seconds for runs of jobs, which take milliseconds or, with a language model, hours."""
+
+
+class MetricType(StrEnum):
+    """The types of the exposition format that are in use."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+    INFO = "info"
+    """A gauge that is always 1 and whose labels are the news."""
+
+
+class Scope(StrEnum):
+    """What a value speaks of."""
+
+    PROCESS = "process"
+    """This process: sum over the processes."""
+    CLUSTER = "cluster"
+    """The whole database, as last read by this process: take the ``max``, never the sum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One label of a family.
+
+    Attributes:
+        name: as it stands in the exposition.
+        values: all that it can be; None where the program registers them (bounded by ``LABEL_LIMIT``).
+    """
+
+    name: str
+    values: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MetricFamily:
+    """One metric family. Families are equal when they are the same object.
+
+    Attributes:
+        name: with its prefix, as it stands in the exposition.
+        type: counter, gauge, histogram or info.
+        help: one sentence.
+        labels: in order.
+        buckets: upper bounds in ascending order, for histograms.
+        scope: whose value it is.
+    """
+
+    name: str
+    type: MetricType
+    help: str
+    labels: tuple[Label, ...] = ()
+    buckets: tuple[float, ...] = ()
+    scope: Scope = Scope.PROCESS
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The names of the labels, in order."""
+        return tuple(label.name for label in self.labels)
+
+
+def _values(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(str(value) for value in values))
+
+
+def _counter(name: str, text: str, *labels: Label) -> MetricFamily:
+    return MetricFamily(PREFIX + name, MetricType.COUNTER, text, labels)
+
+
+def _gauge(name: str, text: str, *labels: Label, scope: Scope = Scope.PROCESS) -> MetricFamily:
+    return MetricFamily(PREFIX + name, MetricType.GAUGE, text, labels, scope=scope)
+
+
+def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: Label) -> MetricFamily:
+    return MetricFamily(PREFIX + name, MetricType.HISTOGRAM, text, labels, buckets)
+
+
+# Labels whose values the program registers.
+_KIND = Label("kind")
+_QUEUE = Label("queue")
+_ACTOR_TYPE = Label("actor_type")
+_SUPERVISOR = Label("supervisor")
+_OPERATION = Label("operation")
+
+_LEAVING_RUNNING = {target: reasons for (source, target), reasons in EDGES.items() if source is Status.RUNNING}
+_STATUS_NAMES = _values(Status)
+
+READINESS_STATES: Final = ("starting", "ready", "degraded", "draining")
+LEASE_FAILURES: Final = ("error", "lost")
+REFUSAL_CAUSES: Final = ("illegal", "invalid", "missing", "stale")
+RESCUE_REASONS: Final = (Reason.DEADLINE.value, Reason.LEASE_EXPIRED.value)
+STOP_REASONS: Final = ("error", "killed", "normal", "shutdown")
+STRATEGIES: Final = ("one_for_one",)
+THREAD_STATES: Final = ("abandoned", "busy", "idle")
+
+# Runtime
+BUILD_INFO: Final = MetricFamily(
+    PREFIX + "build_info",
+    MetricType.INFO,
+    "Constant 1; version labels live only here (join with group_left).",
+    (Label("version"), Label("python_version")),
+)
+READINESS_STATE: Final = _gauge(
+    "readiness_state", "One-hot readiness: what /readyz answers.", Label("state", READINESS_STATES)
+)
+
+# Actors
+ACTORS_ALIVE: Final = _gauge("actors_alive", "Actors now running, by class.", _ACTOR_TYPE)
+ACTOR_RESTARTS: Final = _counter("actor_restarts_total", "Restarts by a supervisor.", _ACTOR_TYPE)
+
+# Supervisors
+SUPERVISORS_ALIVE: Final = _gauge("supervisors_alive", "Supervisors running.")
+SUPERVISOR_CHILDREN: Final = _gauge("supervisor_children", "Live children.", _SUPERVISOR)
+SUPERVISOR_RESTARTS: Final = _counter(
+    "supervisor_restarts_total", "Restarts of children, tries included.", _SUPERVISOR, Label("strategy", STRATEGIES)
+)
+SUPERVISOR_GIVE_UPS: Final = _counter(
+    "supervisor_restart_limit_exceeded_total",
+    "Times that the supervisor gave up: more restarts within its period than its intensity allows.",
+    _SUPERVISOR,
+)
+
+# Jobs, this process
+JOBS_CREATED: Final = _counter("jobs_created_total", "Jobs inserted by this process.", _KIND, _QUEUE)
+JOBS_CLAIMED: Final = _counter("jobs_claimed_total", "Jobs claimed.", _KIND, _QUEUE)
+JOBS_FINISHED: Final = _counter(
+    "jobs_finished_total",
+    "Jobs that ended in an attempt of this process.",
+    _KIND,
+    _QUEUE,
+    Label("status", _values(TERMINAL)),
+)
+JOB_RETRIES: Final = _counter(
+    "job_retries_total", "Attempts put back.", _KIND, Label("reason", _values(_LEAVING_RUNNING[Status.PENDING]))
+)
+JOB_TRANSITIONS: Final = _counter(
+    "job_transitions_total",
+    "Changes of status committed for attempts of this process.",
+    Label("from_status", _values({Status.PENDING, Status.RUNNING})),
+    Label("to_status", _values({Status.RUNNING, *_LEAVING_RUNNING})),
+)
+JOB_TRANSITIONS_REJECTED: Final = _counter(
+    "job_transitions_rejected_total",
+    "Changes of status refused; the row stayed as it was.",
+    Label("from_status", _STATUS_NAMES),
+    Label("to_status", _STATUS_NAMES),
+    Label("reason", REFUSAL_CAUSES),
+)
+JOBS_RUNNING: Final = _gauge("jobs_running", "Jobs executing in this process.", _KIND)
+JOB_SLOTS: Final = _gauge("job_slots", "Concurrency limit of this process (for slots used / slots).", _QUEUE)
+JOB_THREADS: Final = _gauge(
+    "job_threads",
+    "Threads for jobs; an abandoned one still runs code whose attempt is over.",
+    Label("state", THREAD_STATES),
+)
+JOB_RUN_SECONDS: Final = _histogram(
+    "job_run_seconds",
+    "Execution time of one attempt, by the status that it led to.",
+    JOB_BUCKETS,
+    _KIND,
+    Label("status", _values(_LEAVING_RUNNING)),
+)
+JOB_WAIT_SECONDS: Final = _histogram("job_wait_seconds", "From runnable to claimed.", WAIT_BUCKETS, _QUEUE)
+JOB_LEASE_FAILURES: Final = _counter(
+    "job_lease_failures_total",
+    "Renewals of leases that failed (error), and leases found lost.",
+    Label("reason", LEASE_FAILURES),
+)
+JOB_RESCUES: Final = _counter(
+    "job_rescues_total", "Jobs taken back from dead workers.", Label("reason", RESCUE_REASONS)
+)
+
+# Jobs, cluster
+JOBS: Final = _gauge(
+    "jobs", "Jobs that have not ended.", _KIND, _QUEUE, Label("status", _values(UNFINISHED)), scope=Scope.CLUSTER
+)
+QUEUE_DEPTH: Final = _gauge(
+    "queue_depth", "Runnable jobs waiting; the number that max_queue_length means.", _QUEUE, scope=Scope.CLUSTER
+)
+QUEUE_OLDEST_JOB: Final = _gauge(
+    "queue_oldest_job_timestamp_seconds",
+    "When the oldest runnable job became runnable; absent when the queue is empty.",
+    _QUEUE,
+    scope=Scope.CLUSTER,
+)
+
+# Database
+DB_QUERY_SECONDS: Final = _histogram(
+    "db_query_seconds", "The store's own statements, by fixed name.", FAST_BUCKETS, _OPERATION
+)
+
+# The metrics themselves
+_COLLECTOR = Label("collector", ("store_summary",))
+METRICS_REFRESH_TIMESTAMP: Final = _gauge(
+    "metrics_refresh_timestamp_seconds", "Last refresh of the numbers read from the database.", _COLLECTOR
+)
+METRICS_REFRESH_DURATION: Final = _gauge(
+    "metrics_refresh_duration_seconds", "How long the last refresh took.", _COLLECTOR
+)
+METRICS_REFRESH_ERRORS: Final = _counter("metrics_refresh_errors_total", "Refreshes that failed.", _COLLECTOR)
+METRICS_LABEL_OVERFLOW: Final = _counter(
+    "metrics_label_overflow_total",
+    "Measurements shown as 'other' because the label has too many values.",
+    Label("label", _values({"actor_type", "kind", "operation", "queue", "supervisor"})),
+)
+
+SECTIONS: Final[dict[str, tuple[MetricFamily, ...]]] = {
+    "Runtime": (BUILD_INFO, READINESS_STATE),
+    "Actors": (ACTORS_ALIVE, ACTOR_RESTARTS),
+    "Supervisors": (SUPERVISORS_ALIVE, SUPERVISOR_CHILDREN, SUPERVISOR_RESTARTS, SUPERVISOR_GIVE_UPS),
+    "Jobs, this process": (
+        JOBS_CREATED,
+        JOBS_CLAIMED,
+        JOBS_FINISHED,
+        JOB_RETRIES,
+        JOB_TRANSITIONS,
+        JOB_TRANSITIONS_REJECTED,
+        JOBS_RUNNING,
+        JOB_SLOTS,
+        JOB_THREADS,
+        JOB_RUN_SECONDS,
+        JOB_WAIT_SECONDS,
+        JOB_LEASE_FAILURES,
+        JOB_RESCUES,
+    ),
+    "Jobs, cluster": (JOBS, QUEUE_DEPTH, QUEUE_OLDEST_JOB),
+    "Database": (DB_QUERY_SECONDS,),
+    "The metrics themselves": (
+        METRICS_REFRESH_TIMESTAMP,
+        METRICS_REFRESH_DURATION,
+        METRICS_REFRESH_ERRORS,
+        METRICS_LABEL_OVERFLOW,
+    ),
+}
+"""The families by section, in the order of docs/metrics.md."""
+
+FAMILIES: Final[tuple[MetricFamily, ...]] = tuple(family for families in SECTIONS.values() for family in families)
