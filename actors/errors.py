@@ -6,6 +6,7 @@
     ├── ConfigurationError            settings, flags or a specification are wrong
     │   └── JobDefinitionError        a ``@job`` that cannot work, or two jobs of one kind
     ├── InvalidArguments              a spawn whose arguments do not fit the job's signature
+    ├── InvalidResult                 a job returned what cannot be stored
     ├── PayloadTooLarge               arguments or a result over the limit
     ├── UnknownJobKind                a kind that this process has not imported
     ├── QueueFull                     refused for now; ``retry_after_seconds`` says when to come back
@@ -52,6 +53,10 @@ class JobDefinitionError(ConfigurationError):
 
 class InvalidArguments(CallboardError, TypeError):
     """The arguments of a spawn do not fit the job's signature. Nothing was written."""
+
+
+class InvalidResult(CallboardError, TypeError):
+    """A job returned something that its annotation does not allow or that JSON cannot hold. The job fails."""
 
 
 class PayloadTooLarge(CallboardError, ValueError):

@@ -34,6 +34,7 @@ class JobSignature:
         self.context_parameter = next((p.name for p in parameters if _is_context(hints.get(p.name))), None)
         self._parameters = [p for p in parameters if p.name != self.context_parameter]
         self._signature = inspect.Signature(self._parameters)
+        self._full_signature = inspect.Signature(parameters)
         self._positional = [p.name for p in self._parameters if p.kind in _POSITIONAL]
         self._spread = any(p.kind not in (*_POSITIONAL[1:], p.KEYWORD_ONLY) for p in self._parameters)
         self._required = sum(p.kind in _POSITIONAL and p.default is p.empty for p in self._parameters)
@@ -74,8 +75,8 @@ class JobSignature:
         except (PydanticSerializationError, UnicodeEncodeError) as error:
             raise InvalidArguments(f"{self._name}{self._signature}: not serializable as JSON: {error}") from error
 
-    def decode(self, text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return ``(args, kwargs)`` for the function from stored JSON text.
+    def decode(self, text: str, context: JobContext) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return ``(args, kwargs)`` for the function from stored JSON text, the context among them if it wants one.
 
         Raises:
             InvalidArguments: the text does not fit the signature (any more).
@@ -87,9 +88,11 @@ class JobSignature:
                 f"{self._explain(error)}. The job was spawned with arguments that this version of the "
                 f"function does not accept"
             ) from error
+        if self.context_parameter is not None:
+            named[self.context_parameter] = context
         if not self._spread:
             return (), named
-        bound = inspect.BoundArguments(self._signature, named)
+        bound = inspect.BoundArguments(self._full_signature, named)
         return bound.args, bound.kwargs
 
     def encode_result(self, value: Any) -> str | None:

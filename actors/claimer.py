@@ -1,0 +1,166 @@
+"""Takes runnable jobs from the store, as many as there is room for, and starts their actors."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias, assert_never
+
+from .actor import EventActor
+from .errors import StoreUnavailable
+from .jobs.types import AttemptKey, ClaimedJob, QueueDemand
+from .ports import AttemptKeeper, JobStore, Telemetry
+from .retry import next_delay_seconds, reconnect_wait
+from .running_jobs import RunningJobs
+
+_log = logging.getLogger(__name__)
+
+
+class Look(NamedTuple):
+    """There may be something to claim: a wake-up, a spawn in this process, or the poll timer."""
+
+
+class SlotFreed(NamedTuple):
+    """A job ended here."""
+
+
+class Claimed(NamedTuple):
+    """A claim came back; its jobs run already."""
+
+    jobs: int
+    wanted: int
+
+
+class ClaimFailed(NamedTuple):
+    """A claim did not come back."""
+
+    exception: BaseException
+
+
+class StopClaiming(NamedTuple):
+    """Claim no more; the answer comes when no claim is under way."""
+
+
+ClaimerMessage: TypeAlias = Look | SlotFreed | Claimed | ClaimFailed | StopClaiming
+
+
+class Claimer(EventActor):
+    """One claim at a time, always for all free slots of all queues.
+
+    It looks when it is woken, when the poll interval has passed, and, as long as claims bring something, whenever a
+    quarter of a queue's slots is free again. Wake-ups may all be lost: polling finds every job.
+
+    A claim starts its jobs' actors before this actor hears of it, so that a crash of this actor loses none.
+
+    Args:
+        store: where jobs come from.
+        running: where the free slots are.
+        start_job: starts the actor of a claimed job.
+        keeper: keeps the leases of what was claimed.
+        telemetry: counts.
+        node: this node's name.
+        lease_seconds: how long a claim holds without a sign of life.
+        batch_size: most jobs of one queue in one claim.
+        poll_interval_seconds: how often to look without being woken.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        running: RunningJobs,
+        start_job: Callable[[ClaimedJob], None],
+        keeper: AttemptKeeper,
+        telemetry: Telemetry,
+        *,
+        node: str,
+        lease_seconds: float,
+        batch_size: int,
+        poll_interval_seconds: float,
+    ) -> None:
+        super().__init__()
+        self._store = store
+        self._running = running
+        self._start_job = start_job
+        self._keeper = keeper
+        self._telemetry = telemetry
+        self._node = node
+        self._lease_seconds = lease_seconds
+        self._batch_size = batch_size
+        self._poll_interval_seconds = poll_interval_seconds
+        self._claim: asyncio.Task[Claimed] | None = None
+        self._look_again = False
+        self._backlog = False
+        self._slot_freed_sent = False
+        self._failures = 0
+        self._stopped = False
+
+    def on_start(self) -> None:
+        """Look at once, then at every poll interval."""
+        self._running.on_free(self._slot_freed)
+        self.context.start_timer("poll", self._poll_interval_seconds, Look(), repeat=True)
+        self._look()
+
+    async def on_receive(self, message: ClaimerMessage) -> None:
+        """Take the next step."""
+        match message:
+            case Look():
+                self._look()
+            case SlotFreed():
+                self._slot_freed_sent = False
+                if self._backlog and self._running.slots.roomy():
+                    self._look()
+            case Claimed(jobs, wanted):
+                self._claim_returned(jobs, wanted)
+            case ClaimFailed(exception):
+                self._claim_failed(exception)
+            case StopClaiming():
+                self._stopped = True
+                if self._claim is not None:
+                    await asyncio.wait((self._claim,))
+            case _:
+                assert_never(message)
+
+    def _slot_freed(self) -> None:
+        if self._backlog and not self._slot_freed_sent:  # one message for all slots that get free before it is read
+            self._slot_freed_sent = True
+            self.actor_ref.send(SlotFreed())
+
+    def _look(self) -> None:
+        if self._stopped:
+            return
+        if self._claim is not None:
+            self._look_again = True
+            return
+        demands = self._running.slots.demands(self._batch_size)
+        if not demands:
+            self._backlog = True  # nobody knows: look as soon as there is room
+            return
+        self._look_again = False
+        self._claim = asyncio.get_running_loop().create_task(self._claim_and_start(demands))
+        self.context.pipe_to_self(self._claim, on_success=lambda claimed: claimed, on_failure=ClaimFailed)
+
+    async def _claim_and_start(self, demands: list[QueueDemand]) -> Claimed:
+        jobs = await self._store.claim(demands, node=self._node, lease_seconds=self._lease_seconds)
+        if jobs:
+            self._keeper.add([AttemptKey(job.id, job.token) for job in jobs])
+            self._telemetry.jobs_claimed(jobs)
+            for job in jobs:
+                self._start_job(job)
+        return Claimed(len(jobs), sum(demand.limit for demand in demands))
+
+    def _claim_returned(self, jobs: int, wanted: int) -> None:
+        self._claim = None
+        self._failures = 0
+        self._backlog = jobs > 0
+        if self._look_again or jobs == wanted or (jobs > 0 and self._running.slots.roomy()):
+            self._look()
+
+    def _claim_failed(self, exception: BaseException) -> None:
+        self._claim = None
+        if not isinstance(exception, StoreUnavailable):
+            raise exception
+        self._failures += 1
+        delay = next_delay_seconds(reconnect_wait(), self._failures, exception)
+        _log.warning("cannot claim jobs, next try in %.1f s: %s", delay, exception)
+        self.context.start_timer("retry", delay, Look())

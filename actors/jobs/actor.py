@@ -1,0 +1,272 @@
+"""The actor of one claimed job: its mailbox orders what happens to the attempt.
+
+::
+
+    running ──code finished──────────────▶ writing ──answer──▶ gone
+       │                                      ▲
+       └─stop──▶ stopping ──finished or grace over
+                     └──(cancelled, lost: nothing left to write)──▶ gone
+
+The slot is free, the lease let go and the caller told only after COMMIT.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from callboard.actors.actor import EventActor
+from callboard.actors.clock import Clock
+from callboard.actors.executors.base import Execution, Executor
+from callboard.actors.outbox import Answer, Outbox, Write
+from callboard.actors.ports import AttemptKeeper, Telemetry
+from callboard.actors.progress import ProgressBoard
+from callboard.actors.retry import WaitStrategy, next_delay_seconds
+from callboard.actors.running_jobs import RunningJobs
+from callboard.actors.waiters import Ended, Waiters
+
+from .call import Call, Outcome, was_cancelled
+from .context import ContextServices, JobContext
+from .decide import Event, Fail, Policy, SoftStop, TimeOut, Transition, UnknownKind, decide
+from .definition import JobDefinition, JobRegistry
+from .failure import describe, plain_error
+from .interpret import interpret
+from .messages import CodeFinished, CodeStarted, GraceOver, JobMessage, StopAttempt, StopCause, Written
+from .state import Reason, Status
+from .types import Applied, AttemptKey, ClaimedJob, Refused
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnvironment:
+    """What all job actors of a runtime share."""
+
+    registry: JobRegistry
+    executors: Mapping[str, Executor]
+    services: ContextServices
+    outbox: Outbox
+    running: RunningJobs
+    waiters: Waiters
+    progress: ProgressBoard
+    keeper: AttemptKeeper
+    telemetry: Telemetry
+    clock: Clock
+    policy: Policy
+    retry: WaitStrategy
+    cancel_grace_seconds: float
+    result_limit_bytes: int
+
+
+class JobActor(EventActor):
+    """Runs one attempt of one job, from claim to commit.
+
+    If this actor itself crashes (a defect of ours), its slot is freed and its lease expires: the rescue then counts the
+    attempt and gives the job to somebody else.
+    """
+
+    def __init__(self, claimed: ClaimedJob, environment: JobEnvironment) -> None:
+        super().__init__()
+        self._claimed = claimed
+        self._environment = environment
+        self._definition: JobDefinition[..., Any] | None = environment.registry.get(claimed.kind)
+        self._context: JobContext | None = None
+        self._execution: Execution | None = None
+        self._stop_cause: StopCause | None = None
+        self._transition: Transition | None = None
+        self._started = environment.clock.monotonic()
+
+    def on_start(self) -> None:
+        """Hand the function to its executor."""
+        claimed, environment, definition = self._claimed, self._environment, self._definition
+        if definition is None:
+            age = environment.clock.now() - claimed.created_at
+            self._write(UnknownKind(age.total_seconds()))
+            return
+        self._context = JobContext(claimed, environment.services)
+        call = Call(definition, self._context, claimed.arguments, environment.result_limit_bytes)
+        send = self.actor_ref.send
+        timed = claimed.timeout_seconds is not None or claimed.deadline is not None
+        self._execution = environment.executors[definition.executor].start(
+            call,
+            (lambda: send(CodeStarted())) if timed else _nothing,
+            lambda outcome: send(CodeFinished(outcome)),
+        )
+
+    def on_receive(self, message: JobMessage) -> None:
+        """Take the next step."""
+        match message:
+            case CodeFinished(outcome):
+                self._code_finished(outcome)
+            case Written(answer):
+                self._answered(answer)
+            case CodeStarted():
+                self.context.start_timer("timeout", self._seconds_left(), StopAttempt(StopCause.TIMEOUT))
+            case StopAttempt(cause):
+                self._stop_attempt(cause)
+            case GraceOver():
+                self._grace_over()
+            case _:
+                assert_never(message)
+
+    def on_failure(self, *_: object) -> None:
+        """Free what the attempt held; called when this actor itself has crashed."""
+        if self._execution is not None and self._transition is None:
+            self._ask_code_to_end(self._execution)
+        self._let_go()
+
+    def _seconds_left(self) -> float:
+        claimed = self._claimed
+        seconds = claimed.timeout_seconds
+        if claimed.deadline is not None:
+            left = max(0.0, (claimed.deadline - self._environment.clock.now()).total_seconds())
+            seconds = left if seconds is None else min(seconds, left)
+        if seconds is None:
+            raise AssertionError("a job without timeout and deadline has no timer")
+        return seconds
+
+    def _stop_attempt(self, cause: StopCause) -> None:
+        if self._transition is not None or self._execution is None:
+            return  # its last transition is on the way: the database decides who was first
+        first = self._stop_cause is None
+        if first or cause in (StopCause.CANCELLED, StopCause.LOST):
+            self._stop_cause = cause
+        if first:
+            self._ask_code_to_end(self._execution)
+            self.context.start_timer("grace", self._environment.cancel_grace_seconds, GraceOver())
+
+    def _ask_code_to_end(self, execution: Execution) -> None:
+        if self._context is not None:
+            self._context.ask_to_end()
+        execution.cancel()
+
+    def _code_finished(self, outcome: Outcome) -> None:
+        match self._stop_cause:
+            case None:
+                self._write(self._interpret(outcome))
+            case StopCause.TIMEOUT:
+                self._write(self._time_out())
+            case StopCause.SHUTDOWN:
+                self._write(SoftStop() if was_cancelled(outcome) else self._interpret(outcome))
+            case StopCause.CANCELLED | StopCause.LOST:
+                self._stopped_for_others(self._stop_cause)
+            case _:
+                assert_never(self._stop_cause)
+
+    def _grace_over(self) -> None:
+        if self._execution is None or not self._execution.abandon():
+            return  # it has just ended: its outcome is on the way
+        match self._stop_cause:
+            case StopCause.TIMEOUT:
+                self._write(self._time_out())
+            case StopCause.SHUTDOWN:
+                self._write(SoftStop())
+            case StopCause.CANCELLED | StopCause.LOST:
+                self._stopped_for_others(self._stop_cause)
+            case None:
+                raise AssertionError("a grace period without a stop")
+
+    def _interpret(self, outcome: Outcome) -> Event:
+        definition = self._definition
+        if definition is None:
+            raise AssertionError("code of an unknown kind ran")
+        wait = definition.retry or self._environment.retry
+        attempt = self._claimed.attempt
+        return interpret(
+            outcome,
+            retry_on=definition.retry_on,
+            retry_delay_seconds=lambda exception: next_delay_seconds(wait, attempt, exception),
+        )
+
+    def _time_out(self) -> TimeOut:
+        claimed = self._claimed
+        ran = self._environment.clock.monotonic() - self._started
+        limit = f"timeout_seconds={claimed.timeout_seconds}, deadline={claimed.deadline}"
+        delay = next_delay_seconds(
+            (self._definition.retry if self._definition else None) or self._environment.retry, claimed.attempt
+        )
+        return TimeOut(plain_error("TimeoutError", f"attempt {claimed.attempt} ran for {ran:.1f} s ({limit})"), delay)
+
+    def _write(self, event: Event) -> None:
+        environment = self._environment
+        if self._stop_cause is not None:
+            self.context.cancel_timer("grace")
+        attempt = AttemptKey(self._claimed.id, self._claimed.token)
+        if environment.progress.waits(attempt):
+            # The last report must be stored while the attempt still owns the row.
+            environment.progress.flush_before(attempt, lambda: self._put(event))
+        else:
+            self._put(event)
+
+    def _put(self, event: Event) -> None:
+        environment = self._environment
+        self._transition = decide(self._claimed, event, environment.policy, environment.clock.now())
+        send = self.actor_ref.send
+        environment.outbox.put(Write(self._transition, lambda answer: send(Written(answer))))
+
+    def _answered(self, answer: Answer) -> None:
+        transition = self._transition
+        if transition is None:
+            raise AssertionError("an answer without a transition")
+        match answer:
+            case Applied():
+                self._applied(transition)
+            case Refused(cause=cause, actual_status=actual):
+                self._environment.telemetry.transition_refused(Status.RUNNING, transition.to_status, cause)
+                _log.info(
+                    "job %s (%s): %s refused: %s, the job is %s; another attempt or a cancel was first",
+                    self._claimed.id,
+                    self._claimed.kind,
+                    transition.to_status,
+                    cause,
+                    actual,
+                )
+                self._let_go()
+                self.actor_ref.shutdown()
+            case Exception():
+                self._not_storable(answer, transition)
+
+    def _applied(self, transition: Transition) -> None:
+        environment, claimed = self._environment, self._claimed
+        run_seconds = environment.clock.monotonic() - self._started
+        environment.telemetry.attempt_ended(
+            claimed.kind, claimed.queue, transition.to_status, transition.reason, run_seconds
+        )
+        if transition.to_status.is_terminal:
+            ended = Ended(
+                claimed.id, claimed.kind, transition.to_status, transition.result, transition.reason, transition.error
+            )
+            environment.waiters.ended(ended)
+        self._let_go()
+        self.actor_ref.shutdown()
+
+    def _not_storable(self, exception: Exception, transition: Transition) -> None:
+        if transition.reason is Reason.NOT_RETRYABLE:
+            raise exception  # not even the plain error could be stored: crash, and let the lease expire
+        _log.error(
+            "job %s (%s): its outcome cannot be stored", self._claimed.id, self._claimed.kind, exc_info=exception
+        )
+        self._put(Fail(describe(exception), 0.0, retryable=False))
+
+    def _stopped_for_others(self, cause: StopCause) -> None:
+        environment, claimed = self._environment, self._claimed
+        if cause is StopCause.CANCELLED:
+            run_seconds = environment.clock.monotonic() - self._started
+            environment.telemetry.attempt_ended(
+                claimed.kind, claimed.queue, Status.CANCELLED, Reason.CANCELLED, run_seconds
+            )
+        self._let_go()
+        self.actor_ref.shutdown()
+
+    def _let_go(self) -> None:
+        environment, claimed = self._environment, self._claimed
+        attempt = AttemptKey(claimed.id, claimed.token)
+        environment.progress.forget(attempt)
+        environment.keeper.discard((attempt,))
+        environment.running.remove(claimed)
+
+
+def _nothing() -> None:
+    """Nobody wants to know when a function without a time limit begins."""

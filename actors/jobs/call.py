@@ -1,0 +1,86 @@
+"""One call of a job's function: arguments from text, the result to text, whatever happens as an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NamedTuple, TypeAlias
+
+import pydantic
+from pydantic_core import PydanticSerializationError
+
+from callboard.actors.errors import InvalidResult, PayloadTooLarge
+
+from .context import JobContext
+from .definition import JobDefinition
+
+
+class Returned(NamedTuple):
+    """The function returned."""
+
+    result: str | None
+    """Its value as JSON text."""
+
+
+class Raised(NamedTuple):
+    """The function raised, or its arguments or result did not fit."""
+
+    exception: BaseException
+
+
+Outcome: TypeAlias = Returned | Raised
+
+
+class Call:
+    """A function with its arguments, to be run once by an executor."""
+
+    __slots__ = ("_arguments", "_result_limit_bytes", "context", "definition")
+
+    def __init__(
+        self, definition: JobDefinition[..., Any], context: JobContext, arguments: str, result_limit_bytes: int
+    ) -> None:
+        self.definition = definition
+        self.context = context
+        self._arguments = arguments
+        self._result_limit_bytes = result_limit_bytes
+
+    async def run(self) -> Outcome:
+        """Await a coroutine function. Never raises but for ``KeyboardInterrupt`` and ``GeneratorExit``."""
+        try:
+            args, kwargs = self.definition.signature.decode(self._arguments, self.context)
+            return Returned(self._encode(await self.definition.function(*args, **kwargs)))
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as exception:  # noqa: BLE001 - SystemExit too: a job's sys.exit() must not end the worker
+            return Raised(exception)
+
+    def run_blocking(self) -> Outcome:
+        """Call a plain function. Never raises but for ``KeyboardInterrupt``."""
+        try:
+            args, kwargs = self.definition.signature.decode(self._arguments, self.context)
+            return Returned(self._encode(self.definition.function(*args, **kwargs)))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exception:  # noqa: BLE001 - as above
+            return Raised(exception)
+
+    def _encode(self, value: Any) -> str | None:
+        try:
+            text = self.definition.signature.encode_result(value)
+        except (pydantic.ValidationError, PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
+            raise InvalidResult(
+                f"job {self.definition.kind} returned {type(value).__name__}, which cannot be stored: {error}. "
+                f"Return what its annotation says, in types that pydantic can write as JSON"
+            ) from error
+        if text is not None and len(text) > self._result_limit_bytes // 4:
+            size = len(text.encode())
+            if size > self._result_limit_bytes:
+                raise PayloadTooLarge(
+                    f"job {self.definition.kind} returned {size:,} bytes of JSON; at most {self._result_limit_bytes:,} "
+                    f"are stored (CALLBOARD_RESULT_LIMIT_BYTES). Store it elsewhere and return where"
+                )
+        return text
+
+
+def was_cancelled(outcome: Outcome) -> bool:
+    """Tell whether the code ended because it was cancelled."""
+    return isinstance(outcome, Raised) and isinstance(outcome.exception, asyncio.CancelledError)

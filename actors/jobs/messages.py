@@ -1,0 +1,52 @@
+"""What a job actor is told."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import NamedTuple, TypeAlias
+
+from callboard.actors.outbox import Answer
+
+from .call import Outcome
+
+
+class StopCause(Enum):
+    """Why an attempt has to stop."""
+
+    CANCELLED = auto()
+    """The job is cancelled: final in the database already."""
+    LOST = auto()
+    """The attempt is not ours any more: rescued by another node."""
+    SHUTDOWN = auto()
+    """This worker stops; the job goes back to the queue."""
+    TIMEOUT = auto()
+    """The attempt took too long."""
+
+
+class CodeStarted(NamedTuple):
+    """The executor began to run the function."""
+
+
+class CodeFinished(NamedTuple):
+    """The function ended."""
+
+    outcome: Outcome
+
+
+class StopAttempt(NamedTuple):
+    """End the attempt."""
+
+    cause: StopCause
+
+
+class GraceOver(NamedTuple):
+    """The function had its time to clean up."""
+
+
+class Written(NamedTuple):
+    """The database answered the last transition."""
+
+    answer: Answer
+
+
+JobMessage: TypeAlias = CodeStarted | CodeFinished | StopAttempt | GraceOver | Written

@@ -1,0 +1,107 @@
+"""Does one thing again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, TypeAlias, assert_never
+
+from .actor import EventActor
+from .errors import StoreUnavailable
+
+_log = logging.getLogger(__name__)
+
+
+class Tick(NamedTuple):
+    """Do it now."""
+
+
+class Done(NamedTuple):
+    """It is done."""
+
+
+class Failed(NamedTuple):
+    """It raised."""
+
+    exception: BaseException
+
+
+PeriodicMessage: TypeAlias = Tick | Done | Failed
+
+
+class Periodic(EventActor):
+    """Calls an async function at start and then ``interval_seconds`` after each end. A ``Tick`` calls it at once.
+
+    An unreachable database is logged once and tried again at the next turn; anything else crashes the actor, which
+    its supervisor restarts.
+
+    Args:
+        name: for the log.
+        action: what to do.
+        interval_seconds: pause between two calls.
+        jitter: fraction of the interval by which each pause is shortened at random (default 0), so that the nodes
+            of a cluster spread out.
+    """
+
+    def __init__(
+        self, name: str, action: Callable[[], Awaitable[None]], *, interval_seconds: float, jitter: float = 0.0
+    ) -> None:
+        super().__init__()
+        self._name = name
+        self._action = action
+        self._interval_seconds = interval_seconds
+        self._jitter = jitter
+        self._busy: asyncio.Task[None] | None = None
+        self._again = False
+        self._unavailable = False
+
+    def on_start(self) -> None:
+        """Do it for the first time."""
+        self._begin()
+
+    def on_stop(self) -> None:
+        """End a call that is under way."""
+        if self._busy is not None:
+            self._busy.cancel()
+
+    def on_receive(self, message: PeriodicMessage) -> None:
+        """Take the next step."""
+        match message:
+            case Tick():
+                self._begin()
+            case Done():
+                if self._unavailable:
+                    _log.info("%s: the database answers again", self._name)
+                self._unavailable = False
+                self._ended()
+            case Failed(StoreUnavailable() as exception):
+                if not self._unavailable:
+                    _log.warning("%s: %s; trying again every %.1f s", self._name, exception, self._interval_seconds)
+                self._unavailable = True
+                self._again = False
+                self._ended()
+            case Failed(exception):
+                raise exception
+            case _:
+                assert_never(message)
+
+    def _begin(self) -> None:
+        if self._busy is not None:
+            self._again = True
+            return
+        self._busy = asyncio.get_running_loop().create_task(self._act())
+        self.context.pipe_to_self(self._busy, on_success=lambda _: Done(), on_failure=Failed)
+
+    async def _act(self) -> None:
+        await self._action()
+
+    def _ended(self) -> None:
+        self._busy = None
+        if self._again:
+            self._again = False
+            self._begin()
+        else:
+            pause = self._interval_seconds * (1.0 - self._jitter * random.random())
+            self.context.start_timer("next", pause, Tick())

@@ -1,0 +1,83 @@
+"""Finds out how the jobs ended that somebody waits for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple, TypeAlias, assert_never
+
+from .actor import EventActor
+from .errors import StoreUnavailable
+from .ports import JobStore
+from .waiters import Waiters
+
+_BATCH = 1000
+
+
+class LookUp(NamedTuple):
+    """Jobs may have ended: a wake-up, a new wait, or the poll timer."""
+
+
+class LookedUp(NamedTuple):
+    """The store answered; ``exception`` is None where it could."""
+
+    exception: BaseException | None
+
+
+WatcherMessage: TypeAlias = LookUp | LookedUp
+
+
+class ResultWatcher(EventActor):
+    """Asks for all waited-for jobs at once, one question at a time, however many wait.
+
+    Jobs that end in this process are not asked for: their actors tell ``Waiters`` themselves.
+
+    Args:
+        store: who knows.
+        waiters: who wants to know.
+        poll_interval_seconds: how often to ask without being woken.
+    """
+
+    def __init__(self, store: JobStore, waiters: Waiters, *, poll_interval_seconds: float) -> None:
+        super().__init__()
+        self._store = store
+        self._waiters = waiters
+        self._poll_interval_seconds = poll_interval_seconds
+        self._asking: asyncio.Task[None] | None = None
+        self._again = False
+
+    def on_start(self) -> None:
+        """Ask at every poll interval."""
+        self.context.start_timer("poll", self._poll_interval_seconds, LookUp(), repeat=True)
+        self._look_up()
+
+    def on_stop(self) -> None:
+        """End a question that is under way."""
+        if self._asking is not None:
+            self._asking.cancel()
+
+    def on_receive(self, message: WatcherMessage) -> None:
+        """Take the next step."""
+        match message:
+            case LookUp():
+                self._look_up()
+            case LookedUp(exception):
+                self._asking = None
+                if exception is not None and not isinstance(exception, StoreUnavailable):
+                    raise exception
+                if exception is None and self._again:
+                    self._look_up()
+            case _:
+                assert_never(message)
+
+    def _look_up(self) -> None:
+        if self._asking is not None:
+            self._again = True
+        elif len(self._waiters):
+            self._again = False
+            self._asking = asyncio.get_running_loop().create_task(self._ask())
+            self.context.pipe_to_self(self._asking, on_success=lambda _: LookedUp(None), on_failure=LookedUp)
+
+    async def _ask(self) -> None:
+        job_ids = self._waiters.job_ids()
+        for start in range(0, len(job_ids), _BATCH):
+            self._waiters.found(await self._store.get_many(job_ids[start : start + _BATCH]))

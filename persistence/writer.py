@@ -1,0 +1,141 @@
+"""Group commit: the transitions of many job actors in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import NamedTuple, TypeAlias, assert_never
+
+from callboard.actors.actor import EventActor
+from callboard.actors.errors import StoreUnavailable
+from callboard.actors.jobs.decide import Transition
+from callboard.actors.jobs.types import Applied, Refused
+from callboard.actors.outbox import Answer, Outbox
+from callboard.actors.ports import JobStore
+from callboard.actors.retry import next_delay_seconds, reconnect_wait
+
+_log = logging.getLogger(__name__)
+
+
+class Flush(NamedTuple):
+    """Something is in the outbox."""
+
+
+class Flushed(NamedTuple):
+    """A batch was answered."""
+
+    answers: list[Answer]
+
+
+class FlushFailed(NamedTuple):
+    """A batch could not be written."""
+
+    exception: BaseException
+
+
+WriterMessage: TypeAlias = Flush | Flushed | FlushFailed
+
+
+class Writer(EventActor):
+    """Empties the outbox, one commit at a time; what arrives meanwhile makes up the next one.
+
+    Nothing is dropped: an unreachable database is tried again with backoff until it answers, a batch that the database
+    does not accept is split in halves until the one bad transition stands alone. A batch whose COMMIT may or may not
+    have happened is written again, as a compare-and-set happens once: the refusal of a transition that finds its own
+    work done counts as applied.
+
+    Args:
+        store: where to write.
+        outbox: what to write.
+        actor: who writes, for the history.
+        batch_size: most transitions of one commit.
+    """
+
+    def __init__(self, store: JobStore, outbox: Outbox, *, actor: str, batch_size: int) -> None:
+        super().__init__()
+        self._store = store
+        self._outbox = outbox
+        self._actor = actor
+        self._batch_size = batch_size
+        self._flush_sent = False
+        self._writing = False
+        self._uncertain = False
+        self._failures = 0
+
+    def on_start(self) -> None:
+        """Go on with what an earlier incarnation left."""
+        self._outbox.untake()
+        self._uncertain = True
+        self._outbox.notify(self._something_put)
+        self._something_put()
+
+    def on_receive(self, message: WriterMessage) -> None:
+        """Take the next step."""
+        match message:
+            case Flush():
+                self._flush_sent = False
+                self._flush()
+            case Flushed(answers):
+                self._writing = False
+                self._uncertain = False
+                self._failures = 0
+                self._outbox.answer(answers)
+                self._flush()
+            case FlushFailed(exception):
+                self._writing = False
+                self._retry_later(exception)
+            case _:
+                assert_never(message)
+
+    def _something_put(self) -> None:
+        # A message to itself, so that everything put in this turn of the loop makes one batch.
+        if not self._flush_sent and not self._writing:
+            self._flush_sent = True
+            self.actor_ref.send(Flush())
+
+    def _flush(self) -> None:
+        if self._writing or not len(self._outbox):
+            return
+        batch = [write.transition for write in self._outbox.take(self._batch_size)]
+        self._writing = True
+        work = asyncio.get_running_loop().create_task(self._write(batch))
+        self.context.pipe_to_self(work, on_success=Flushed, on_failure=FlushFailed)
+
+    async def _write(self, batch: list[Transition]) -> list[Answer]:
+        try:
+            results = await self._store.apply(batch, actor=self._actor)
+        except StoreUnavailable:
+            raise
+        except Exception as exception:  # noqa: BLE001 - goes to the one job that caused it
+            if len(batch) == 1:
+                return [exception]
+            _log.warning("a batch of %d transitions was not accepted, splitting it: %s", len(batch), exception)
+            middle = len(batch) // 2
+            return [*await self._write(batch[:middle]), *await self._write(batch[middle:])]
+        return [
+            _certain(one, result) if self._uncertain else result for one, result in zip(batch, results, strict=True)
+        ]
+
+    def _retry_later(self, exception: BaseException) -> None:
+        self._outbox.untake()
+        self._uncertain = True
+        if not isinstance(exception, StoreUnavailable):
+            raise exception
+        self._failures += 1
+        delay = next_delay_seconds(reconnect_wait(), self._failures, exception)
+        _log.warning(
+            "%d transitions wait for the database, next try in %.1f s: %s", len(self._outbox), delay, exception
+        )
+        self._flush_sent = True  # the timer's message is the one that counts
+        self.context.start_timer("retry", delay, Flush())
+
+
+def _certain(transition: Transition, result: Applied | Refused) -> Applied | Refused:
+    """Recognize our own work: written by a commit whose answer got lost."""
+    if (
+        isinstance(result, Refused)
+        and result.actual_status is transition.to_status
+        and result.actual_token == transition.token
+    ):
+        return Applied(transition.job_id, transition.to_status)
+    return result
