@@ -14,11 +14,8 @@ from types import MappingProxyType, TracebackType
 from typing import Literal, Self
 from urllib.parse import quote
 
-import psycopg
-from psycopg import sql
-
 from callboard.actors.errors import EmbeddedServerError
-from callboard.persistence import embedded_guard
+from callboard.persistence import embedded_databases, embedded_guard
 from callboard.persistence.embedded_account import ServerAccount, server_account, usable_binaries
 from callboard.persistence.embedded_binaries import ServerBinaries, ServerVersion, find_binaries
 from callboard.persistence.embedded_folder import (
@@ -44,7 +41,6 @@ StopMode = Literal["fast", "immediate"]
 
 _STOP_TIMEOUT_SECONDS = 30.0
 _START_ATTEMPTS = 5
-_LONGEST_NAME_BYTES = 63  # PostgreSQL's NAMEDATALEN - 1; it would cut a longer one silently
 
 
 class EmbeddedServer:
@@ -158,7 +154,7 @@ class EmbeddedServer:
     @property
     def url(self) -> str:
         """The address of the database ``postgres`` over TCP, with the superuser's password."""
-        return self.database_url("postgres")
+        return f"postgresql://{SUPERUSER}:{self._password()}@127.0.0.1:{self.port}/postgres"
 
     @property
     def socket_url(self) -> str:
@@ -186,39 +182,24 @@ class EmbeddedServer:
 
     def database_url(self, name: str) -> str:
         """Return the address of a database of this server over TCP. It need not exist."""
-        database = quote(name, safe="")
-        return f"postgresql://{SUPERUSER}:{self._password()}@127.0.0.1:{self.port}/{database}"
+        return embedded_databases.with_database(self.url, name)
 
     def create_database(self, name: str, template: str | None = None) -> str:
         """Create a database, empty or as a copy of another one that nobody is connected to; return its address.
 
         Raises:
-            EmbeddedServerError: the name is longer than 63 bytes, or the server refused.
+            ConfigurationError: the name is empty or longer than 63 bytes.
+            StoreError: the server refused.
         """
-        if not 0 < len(name.encode()) <= _LONGEST_NAME_BYTES:
-            raise EmbeddedServerError(f"a database's name has 1 to 63 bytes, got {len(name.encode())}: {name!r}")
-        statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
-        if template is not None:
-            statement += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
-            if self.version.major >= 15:  # copies a small database several times faster than through the WAL
-                statement += sql.SQL(" STRATEGY FILE_COPY")
-        self._execute(statement)
-        return self.database_url(name)
+        return embedded_databases.create_database(self.url, name, template)
 
     def drop_database(self, name: str) -> None:
         """Drop a database if it exists; connections to it are closed.
 
         Raises:
-            EmbeddedServerError: the server refused.
+            StoreError: the server refused.
         """
-        self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-
-    def _execute(self, statement: sql.Composed) -> None:
-        try:
-            with psycopg.connect(self.url, autocommit=True) as connection:
-                connection.execute(statement)
-        except psycopg.Error as error:
-            raise EmbeddedServerError(f"{statement.as_string()}: {str(error).strip()}") from error
+        embedded_databases.drop_database(self.url, name)
 
     def _open_folder(self, account: ServerAccount) -> ServerFolder:
         if self._data_directory is not None:

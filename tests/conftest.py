@@ -1,0 +1,86 @@
+"""Fixtures for every test: a PostgreSQL server, databases on it, and guards against what a test leaves behind.
+
+Coroutine tests need no marker: they run on asyncio, by anyio's plugin. Tests that use a database get the marker
+``postgres``.
+"""
+
+import asyncio
+import inspect
+import threading
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.support.clock import FakeClock
+from tests.support.leaks import assert_no_new_tasks, assert_no_new_threads
+from tests.support.postgres import Server, fresh_database, running_server, unique_name
+
+
+@pytest.hookimpl(tryfirst=True)  # before the markers are read for -m
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.postgres)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A server for the whole session; with pytest-xdist, for each worker. To kill and stop, a test starts its own."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template_database(server: Server) -> Iterator[str]:
+    """The name of a migrated database that is copied and otherwise left alone."""
+    from callboard.persistence.migrate import migrate
+
+    name = unique_name()
+    migrate(server.create_database(name))
+    yield name
+    server.drop_database(name)
+
+
+@pytest.fixture
+def empty_database_url(server: Server) -> Iterator[str]:
+    """The address of a database of this test's own, with nothing in it."""
+    with fresh_database(server) as url:
+        yield url
+
+
+@pytest.fixture
+def database_url(server: Server, template_database: str) -> Iterator[str]:
+    """The address of a database of this test's own, migrated to the newest schema."""
+    with fresh_database(server, template_database) as url:
+        yield url
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    before = threading.enumerate()
+    yield
+    assert_no_new_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def guard_coroutine_tests(request: pytest.FixtureRequest, no_thread_is_left: None) -> None:
+    """Ask for the guard of tasks where there is a loop. After the guard of threads: the loop's own threads end first."""
+    if inspect.iscoroutinefunction(getattr(request.node, "function", None)):
+        request.getfixturevalue("no_task_is_left")
+
+
+@pytest.fixture
+async def no_task_is_left() -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    await assert_no_new_tasks(before)

@@ -1,0 +1,86 @@
+"""The server that the tests share, and databases on it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import uuid4
+
+import psycopg
+
+from callboard.persistence import embedded_databases
+from callboard.persistence.embedded import EmbeddedServer
+from tests.support.waiting import last_value
+
+ENVIRONMENT_VARIABLE = "CALLBOARD_TEST_DATABASE_URL"
+
+# A test's server is thrown away, so it need not survive a power failure; it still survives every kill -9, of which the
+# tests make use: what it has written is then in the operating system's hands. synchronous_commit stays on for that.
+SETTINGS = {"fsync": "off", "full_page_writes": "off"}
+
+_CONNECTIONS_END_SECONDS = 5.0
+
+
+class Server(Protocol):
+    """What the tests ask of a server."""
+
+    @property
+    def url(self) -> str: ...
+    def create_database(self, name: str, template: str | None = None) -> str: ...
+    def drop_database(self, name: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class ExternalServer:
+    """The server that CALLBOARD_TEST_DATABASE_URL names; its role must be allowed to create databases."""
+
+    url: str
+
+    def create_database(self, name: str, template: str | None = None) -> str:
+        return embedded_databases.create_database(self.url, name, template)
+
+    def drop_database(self, name: str) -> None:
+        embedded_databases.drop_database(self.url, name)
+
+
+@contextmanager
+def running_server() -> Iterator[Server]:
+    if url := os.environ.get(ENVIRONMENT_VARIABLE):
+        yield ExternalServer(url)
+    else:
+        with EmbeddedServer(settings=SETTINGS) as server:
+            yield server
+
+
+@contextmanager
+def fresh_database(server: Server, template: str | None = None) -> Iterator[str]:
+    """Make a database for one test and drop it afterwards; fail if somebody is still connected to it then."""
+    name = unique_name()
+    url = server.create_database(name, template)
+    try:
+        yield url
+        assert_no_connections(server, name)
+    finally:
+        server.drop_database(name)
+
+
+def unique_name() -> str:
+    """Return a name that no other run of the tests uses, on a shared server either."""
+    return f"callboard_test_{uuid4().hex}"
+
+
+def assert_no_connections(server: Server, database: str) -> None:
+    """Wait briefly for ending connections; fail with the names of those that stay."""
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        left = last_value(lambda: _connections(connection, database), timeout_seconds=_CONNECTIONS_END_SECONDS)
+    assert not left, "the test left connections to its database open:\n" + "\n".join(left)
+
+
+def _connections(connection: psycopg.Connection, database: str) -> list[str]:
+    rows = connection.execute(
+        "SELECT pid, application_name, state, query FROM pg_stat_activity"
+        " WHERE datname = %s AND backend_type = 'client backend' ORDER BY pid",
+        [database],
+    )
+    return [f"  backend {pid} {name!r}, {state}, last query: {query!r}" for pid, name, state, query in rows]
