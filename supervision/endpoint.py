@@ -192,7 +192,7 @@ class _Server(socketserver.TCPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 (the base class's signature)
         """Log what kept a connection from being served."""
-        logger.exception("cannot serve the connection from %s", client_address)
+        logger.exception("cannot serve the connection from %s", client_address)  # noqa: LOG004 (socketserver handles one)
 
     def _serve(self, request: socket.socket, client_address: Any) -> None:
         try:

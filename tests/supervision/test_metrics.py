@@ -1,0 +1,228 @@
+"""From measurements to the exposition."""
+
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import pairwise
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from callboard.actors.jobs.state import Reason, Status
+from callboard.actors.jobs.types import ClaimedJob, QueueDepth, StatusCount, StoreSummary
+from callboard.actors.ports import Telemetry
+from callboard.supervision.metric_list import FAMILIES, JOB_BUCKETS, LABEL_LIMIT, OTHER, MetricType
+from callboard.supervision.metrics import PrometheusTelemetry
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def telemetry() -> PrometheusTelemetry:
+    return PrometheusTelemetry(version="1.2.3")
+
+
+@pytest.fixture
+def filled() -> PrometheusTelemetry:
+    """A telemetry in which every family of the list has a value."""
+    telemetry = PrometheusTelemetry(
+        version="1.2.3",
+        actors_alive=lambda: {"Claimer": 1},
+        jobs_running=lambda: {"embed": 2},
+        readiness_state=lambda: "ready",
+    )
+    telemetry.jobs_created("embed", "default", 3)
+    telemetry.jobs_claimed([claimed("embed", "default", 0.2), claimed("embed", "default", 3)])
+    telemetry.attempt_ended("embed", "default", Status.COMPLETED, Reason.SUCCEEDED, 0.5)
+    telemetry.attempt_ended("embed", "default", Status.PENDING, Reason.ERROR, 0.1)
+    telemetry.transition_refused("running", "completed", "stale")
+    telemetry.job_rescued(Reason.LEASE_EXPIRED)
+    telemetry.lease_failed("lost")
+    telemetry.statement("claim", 0.004)
+    telemetry.supervisor_started("root")
+    telemetry.children_changed("root", 3)
+    telemetry.child_restarted("root", "one_for_one", "Claimer")
+    telemetry.set_job_slots("default", 100)
+    telemetry.set_job_threads(busy=1, idle=2, abandoned=0)
+    telemetry.store_summary_refreshed(
+        StoreSummary(
+            counts=(
+                StatusCount("embed", "default", Status.PENDING, 4),
+                StatusCount("embed", "default", Status.COMPLETED, 9),
+            ),
+            depths=(QueueDepth("default", 4, AT), QueueDepth("idle", 0, None)),
+        ),
+        at=AT,
+        duration_seconds=0.01,
+    )
+    return telemetry
+
+
+def claimed(kind: str, queue: str, wait_seconds: float) -> ClaimedJob:
+    return ClaimedJob(
+        UUID(int=1), kind, queue, 1, 5, 1, "{}", None, None, None, None, created_at=AT, wait_seconds=wait_seconds
+    )
+
+
+def exposition(telemetry: PrometheusTelemetry) -> str:
+    return generate_latest(telemetry.registry).decode()
+
+
+def samples(telemetry: PrometheusTelemetry, name: str) -> dict[tuple[str, ...], float]:
+    """Return the samples of a name: label values, sorted by label name, to value."""
+    return {
+        tuple(value for _, value in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(exposition(telemetry))
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+def test_it_is_the_telemetry_that_the_kernel_asks_for(telemetry):
+    port: Telemetry = telemetry
+    methods = [name for name, member in vars(Telemetry).items() if isinstance(member, Callable) and name[0] != "_"]
+    assert methods
+    assert all(callable(getattr(port, name)) for name in methods)
+
+
+def test_every_family_of_the_list_is_shown_as_listed(filled):
+    shown = {family.name: family for family in filled.collect()}
+    for family in FAMILIES:
+        name = family.name.removesuffix("_total").removesuffix("_info")
+        metric = shown.pop(name)
+        assert metric.documentation == family.help
+        assert metric.type == family.type
+        ignored = {"le"} if family.type is MetricType.HISTOGRAM else set()
+        for sample in metric.samples:
+            assert set(sample.labels) - ignored == set(family.label_names)
+        for label in family.labels:
+            if label.values is not None:
+                assert {sample.labels[label.name] for sample in metric.samples} <= set(label.values)
+    assert not shown, "families that are not in the list"
+
+
+def test_the_exposition_is_parsable_and_has_the_process_beside_it(filled):
+    names = {family.name for family in text_string_to_metric_families(exposition(filled))}
+    assert {"callboard_jobs_finished", "process_resident_memory_bytes", "python_info"} <= names
+
+
+def test_promtool_finds_nothing_to_mend(filled):
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not on PATH; test_metric_list.py checks the same rules")
+    checked = subprocess.run(
+        [promtool, "check", "metrics"], input=exposition(filled), capture_output=True, text=True, check=False
+    )
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+def test_attempts_become_outcomes_retries_and_transitions(filled):
+    assert samples(filled, "callboard_jobs_claimed_total") == {("embed", "default"): 2}
+    assert samples(filled, "callboard_jobs_finished_total") == {
+        ("embed", "default", "cancelled"): 0,
+        ("embed", "default", "completed"): 1,
+        ("embed", "default", "failed"): 0,
+    }
+    assert samples(filled, "callboard_job_retries_total") == {("embed", "error"): 1}
+    transitions = samples(filled, "callboard_job_transitions_total")
+    assert transitions[("pending", "running")] == 2
+    assert transitions[("running", "completed")] == 1
+    assert transitions[("running", "pending")] == 1
+    assert transitions[("running", "failed")] == 0
+    assert samples(filled, "callboard_job_run_seconds_sum") == {("embed", "completed"): 0.5, ("embed", "pending"): 0.1}
+    assert samples(filled, "callboard_job_wait_seconds_count") == {("default",): 2}
+
+
+def test_the_summary_shows_what_is_left_to_do(filled):
+    assert samples(filled, "callboard_jobs") == {("embed", "default", "pending"): 4}, "no jobs that have ended"
+    assert samples(filled, "callboard_queue_depth") == {("default",): 4, ("idle",): 0}
+    assert samples(filled, "callboard_queue_oldest_job_timestamp_seconds") == {("default",): AT.timestamp()}
+    assert samples(filled, "callboard_metrics_refresh_timestamp_seconds") == {("store_summary",): AT.timestamp()}
+
+
+def test_a_failed_refresh_keeps_the_older_numbers(filled):
+    filled.store_summary_failed()
+    assert samples(filled, "callboard_queue_depth")[("default",)] == 4
+    assert samples(filled, "callboard_metrics_refresh_errors_total") == {("store_summary",): 1}
+
+
+def test_a_new_summary_replaces_the_older_one(filled):
+    filled.store_summary_refreshed(StoreSummary(), at=AT, duration_seconds=0)
+    assert samples(filled, "callboard_queue_depth") == {}
+
+
+def test_counters_known_in_advance_start_at_zero(telemetry):
+    assert samples(telemetry, "callboard_job_lease_failures_total") == {("error",): 0, ("lost",): 0}
+    assert samples(telemetry, "callboard_supervisors_alive") == {(): 0}
+    assert set(samples(telemetry, "callboard_metrics_label_overflow_total").values()) == {0}
+
+
+def test_supervisors_come_and_go(filled):
+    filled.supervisor_started("workers")
+    filled.supervisor_gave_up("workers")
+    filled.supervisor_stopped("workers")
+    assert samples(filled, "callboard_supervisors_alive") == {(): 1}
+    assert samples(filled, "callboard_supervisor_children") == {("root",): 3, ("workers",): 0}
+    assert samples(filled, "callboard_supervisor_restart_limit_exceeded_total") == {("root",): 0, ("workers",): 1}
+    assert samples(filled, "callboard_supervisor_restarts_total") == {("one_for_one", "root"): 1}
+    assert samples(filled, "callboard_actor_restarts_total") == {("Claimer",): 1}
+
+
+def test_readiness_is_one_hot(filled):
+    states = samples(filled, "callboard_readiness_state")
+    assert [state for state, value in states.items() if value == 1] == [("ready",)]
+    assert len(states) == 4
+
+
+def test_names_beyond_the_limit_are_folded_and_counted(telemetry):
+    for number in range(LABEL_LIMIT + 20):
+        telemetry.jobs_created(f"kind{number}", "default", 1)
+        telemetry.attempt_ended(f"kind{number}", "default", Status.COMPLETED, Reason.SUCCEEDED, 1)
+    created = samples(telemetry, "callboard_jobs_created_total")
+    assert len(created) == LABEL_LIMIT + 1
+    assert created[(OTHER, "default")] == 20
+    assert sum(created.values()) == LABEL_LIMIT + 20
+    assert samples(telemetry, "callboard_jobs_finished_total")[(OTHER, "default", "completed")] == 20
+    assert samples(telemetry, "callboard_metrics_label_overflow_total")[("kind",)] == 40
+
+
+def test_a_value_outside_a_closed_label_is_folded(telemetry):
+    telemetry.lease_failed("connection to 10.0.0.1 refused")
+    assert samples(telemetry, "callboard_job_lease_failures_total")[(OTHER,)] == 1
+
+
+@given(st.lists(st.floats(0, 1e6) | st.sampled_from(JOB_BUCKETS), min_size=1, max_size=30))
+def test_histograms_are_cumulative_and_bounds_are_inclusive(values):
+    telemetry = PrometheusTelemetry(version="1")
+    for value in values:
+        telemetry.attempt_ended("embed", "default", Status.COMPLETED, Reason.SUCCEEDED, value)
+    buckets = {
+        float(bound): count for (_, bound, _), count in samples(telemetry, "callboard_job_run_seconds_bucket").items()
+    }
+    for bound, count in buckets.items():
+        assert count == sum(value <= bound for value in values)
+    assert all(earlier <= later for earlier, later in pairwise(buckets.values()))
+    assert samples(telemetry, "callboard_job_run_seconds_count") == {("embed", "completed"): len(values)}
+
+
+def test_measuring_and_scraping_from_many_threads_loses_nothing(telemetry):
+    def measure() -> None:
+        for number in range(500):
+            telemetry.attempt_ended(f"kind{number % 7}", "default", Status.FAILED, Reason.TIMEOUT, 1)
+            telemetry.statement("claim", 0.001)
+
+    threads = [threading.Thread(target=measure) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        exposition(telemetry)
+    for thread in threads:
+        thread.join()
+    assert sum(samples(telemetry, "callboard_job_run_seconds_count").values()) == 2000
+    assert samples(telemetry, "callboard_db_query_seconds_count") == {("claim",): 2000}
