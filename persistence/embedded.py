@@ -6,7 +6,6 @@ Not for production: it has no TLS and no backups, and it lives on the disk and i
 from __future__ import annotations
 
 import shutil
-import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,31 +15,18 @@ from urllib.parse import quote
 
 from callboard.actors.errors import EmbeddedServerError
 from callboard.persistence import embedded_databases, embedded_guard
-from callboard.persistence.embedded_account import ServerAccount, server_account, usable_binaries
-from callboard.persistence.embedded_binaries import ServerBinaries, ServerVersion, find_binaries
+from callboard.persistence.embedded_account import server_account, usable_binaries
+from callboard.persistence.embedded_binaries import ServerVersion, find_binaries
 from callboard.persistence.embedded_folder import (
     SUPERUSER,
     ServerFolder,
     create_cluster,
     make_home,
     make_temporary_folder,
-    socket_folder,
 )
-from callboard.persistence.embedded_postmaster import (
-    Postmaster,
-    end,
-    find_postmaster,
-    free_port,
-    kill_tree,
-    launch,
-    port_is_free,
-    wait_until_ready,
-)
+from callboard.persistence.embedded_postmaster import Launcher, Postmaster, find_postmaster, kill_tree, stop
 
 StopMode = Literal["fast", "immediate"]
-
-_STOP_TIMEOUT_SECONDS = 30.0
-_START_ATTEMPTS = 5
 
 
 class EmbeddedServer:
@@ -62,8 +48,8 @@ class EmbeddedServer:
             and ``start`` after ``kill`` always keep the port.
 
     Raises (``start``):
-        EmbeddedServerError: no binaries found, none of the data folder's major version, a port that is taken, a server
-            that does not start. Nothing of it is left running.
+        EmbeddedServerError: no binaries found, none of the data folder's major version, a port that is taken, a folder
+            that is another user's, a server that does not start (with the end of its log).
         ServerTooOld: the only binaries found are older than PostgreSQL 14.
     """
 
@@ -78,8 +64,7 @@ class EmbeddedServer:
         self._settings = dict(settings)
         self._wanted_port = port
         self._folder: ServerFolder | None = None
-        self._binaries: ServerBinaries | None = None
-        self._account: ServerAccount | None = None
+        self._launcher: Launcher | None = None
         self._guard: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -102,17 +87,13 @@ class EmbeddedServer:
         """
         if self.is_running:
             return
-        account = self._account = self._account or server_account()
         if self._folder is None:
-            self._folder = self._open_folder(account)
+            self._folder = self._open_folder()
         folder = self._folder
         try:
             with folder.changing():
-                major = folder.cluster_major()
-                self._binaries = self._find_binaries(folder, account, major)
-                if major is None:
-                    create_cluster(folder, self._binaries, account, durable=self._data_directory is not None)
-                self._adopt_or_launch(folder, self._binaries, account)
+                self._launcher = self._prepare(folder)
+                self._launcher.adopt_or_launch()
                 folder.join()
         except BaseException:
             self._discard()
@@ -130,26 +111,26 @@ class EmbeddedServer:
             return
         with folder.changing():
             if folder.leave():
-                self._end(folder, mode)
+                stop(folder.cluster, fast=mode == "fast")
         self._discard()
 
     def restart(self, mode: StopMode = "fast") -> None:
         """Stop the server and start it again, on the same port and data; for everybody who uses it."""
-        folder = self._running_folder()
-        with folder.changing():
-            self._end(folder, mode)
-            self._launch_again(folder)
+        launcher = self._started()
+        with launcher.folder.changing():
+            stop(launcher.folder.cluster, fast=mode == "fast")
+            launcher.launch()
 
     def kill(self) -> None:
         """End the server and all its processes by SIGKILL. The data stay; ``start`` recovers them on the same port."""
-        folder = self._running_folder()
+        folder = self._started().folder
         with folder.changing():
             kill_tree(folder.cluster, self.pid)
 
     @property
     def is_running(self) -> bool:
         """Whether the server runs and accepts connections, for this object."""
-        return self._folder is not None and self._find() is not None
+        return self._launcher is not None and find_postmaster(self._launcher.folder.cluster) is not None
 
     @property
     def url(self) -> str:
@@ -176,9 +157,7 @@ class EmbeddedServer:
     @property
     def version(self) -> ServerVersion:
         """The server's version, e.g. 18.6."""
-        if self._binaries is None:
-            raise EmbeddedServerError("the embedded server's version is known once it has been started")
-        return self._binaries.version
+        return self._started().binaries.version
 
     def database_url(self, name: str) -> str:
         """Return the address of a database of this server over TCP. It need not exist."""
@@ -201,16 +180,20 @@ class EmbeddedServer:
         """
         embedded_databases.drop_database(self.url, name)
 
-    def _open_folder(self, account: ServerAccount) -> ServerFolder:
+    def _open_folder(self) -> ServerFolder:
+        account = server_account()
         if self._data_directory is not None:
             return ServerFolder(make_home(self._data_directory, account))
         folder = ServerFolder(make_temporary_folder(account))
         self._guard = embedded_guard.start(folder.home / "cluster", folder.home)
         return folder
 
-    def _find_binaries(self, folder: ServerFolder, account: ServerAccount, major: int | None) -> ServerBinaries:
+    def _prepare(self, folder: ServerFolder) -> Launcher:
+        """Find the account and the binaries, and create the cluster if there is none yet."""
+        major = folder.cluster_major()
+        account = server_account(None if major is None else folder.cluster)
         try:
-            return usable_binaries(find_binaries(major=major), account)
+            binaries = usable_binaries(find_binaries(major=major), account)
         except EmbeddedServerError as error:
             if major is None:
                 raise
@@ -218,83 +201,34 @@ class EmbeddedServer:
                 f"the data folder {folder.home} was made by PostgreSQL {major}, which alone can open it: {error}\n"
                 f"Or move the folder away to start with an empty one."
             ) from error
-
-    def _adopt_or_launch(self, folder: ServerFolder, binaries: ServerBinaries, account: ServerAccount) -> None:
-        pid = embedded_guard.postmaster(folder.cluster)
-        if pid is None:
-            self._launch(folder, binaries, account)
-            return
-        running = wait_until_ready(folder, pid)
-        if self._wanted_port not in (None, running.port):
-            raise EmbeddedServerError(
-                f"the server of {folder.home} runs already (process {pid}), on port {running.port}; the port "
-                f"{self._wanted_port} was asked for. Stop it first, or ask for no port."
-            )
-
-    def _launch(self, folder: ServerFolder, binaries: ServerBinaries, account: ServerAccount) -> None:
-        directory = socket_folder(folder, account)
-        fixed = self._wanted_port
-        if fixed is not None and not port_is_free(fixed):
-            raise EmbeddedServerError(
-                f"TCP port {fixed} of 127.0.0.1 is taken by another program. Choose another one, or none to get one "
-                f"that is free."
-            )
-        for attempt in range(1, _START_ATTEMPTS + 1):
-            port = fixed or self._free_port(folder)
-            try:
-                launch(folder, binaries, account, port=port, socket_directory=directory, settings=self._settings)
-            except EmbeddedServerError:
-                # Between our look and the server's somebody may have taken the port.
-                if fixed is not None or attempt == _START_ATTEMPTS or port_is_free(port):
-                    raise
-            else:
-                folder.last_port = port
-                return
-
-    def _free_port(self, folder: ServerFolder) -> int:
-        last = folder.last_port
-        return last if last is not None and port_is_free(last) else free_port()
-
-    def _launch_again(self, folder: ServerFolder) -> None:
-        assert self._binaries is not None
-        assert self._account is not None
-        self._launch(folder, self._binaries, self._account)
-
-    def _end(self, folder: ServerFolder, mode: StopMode) -> None:
-        pid = embedded_guard.postmaster(folder.cluster)
-        if pid is None:
-            return
-        if mode == "fast" and end(folder.cluster, pid, signal.SIGINT, _STOP_TIMEOUT_SECONDS):
-            return
-        if not end(folder.cluster, pid, signal.SIGQUIT, _STOP_TIMEOUT_SECONDS):
-            kill_tree(folder.cluster, pid)
+        if major is None:
+            create_cluster(folder, binaries, account, durable=self._data_directory is not None)
+        return Launcher(folder, binaries, account, self._settings, self._wanted_port)
 
     def _discard(self) -> None:
-        """Forget the folder; remove it, and let the guard go, if it is temporary."""
+        """Forget the folder; if it is temporary, remove it and let the guard go."""
         folder, self._folder = self._folder, None
         guard, self._guard = self._guard, None
+        self._launcher = None
         if folder is None:
             return
         folder.leave()
         if self._data_directory is None:
-            self._end(folder, "immediate")
+            stop(folder.cluster, fast=False)
             shutil.rmtree(folder.home)
         if guard is not None:
             embedded_guard.dismiss(guard)
 
-    def _password(self) -> str:
-        return self._running_folder().password
-
-    def _running_folder(self) -> ServerFolder:
-        self._running()
-        assert self._folder is not None
-        return self._folder
+    def _started(self) -> Launcher:
+        if self._launcher is None:
+            raise EmbeddedServerError(f"{self!r} has not been started: call start() first")
+        return self._launcher
 
     def _running(self) -> Postmaster:
-        postmaster = self._find()
+        postmaster = find_postmaster(self._started().folder.cluster)
         if postmaster is None:
-            raise EmbeddedServerError(f"{self!r} does not run: call start() first")
+            raise EmbeddedServerError(f"{self!r} does not run, it was killed: call start() to recover it")
         return postmaster
 
-    def _find(self) -> Postmaster | None:
-        return None if self._folder is None else find_postmaster(self._folder.cluster)
+    def _password(self) -> str:
+        return self._started().folder.password

@@ -96,14 +96,19 @@ class ServerAccount:
             os.chown(path, self.user, self.group, follow_symlinks=False)
 
 
-def server_account() -> ServerAccount:
+def server_account(cluster: Path | None = None) -> ServerAccount:
     """Return the account for this process's servers.
+
+    Args:
+        cluster: a data directory that exists: as root, its owner is the account, because the server accepts no other.
 
     Raises:
         EmbeddedServerError: we are root and the machine has neither ``postgres`` nor ``nobody``.
     """
     if os.geteuid() != 0:
         return ServerAccount(str(os.geteuid()))
+    if cluster is not None and (owner := cluster.stat()).st_uid != 0:
+        return ServerAccount(str(owner.st_uid), owner.st_uid, owner.st_gid)
     for name in _UNPRIVILEGED_USERS:
         with contextlib.suppress(KeyError):
             entry = pwd.getpwnam(name)

@@ -146,7 +146,13 @@ class ServerFolder:
 
 
 def _open_lock(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise EmbeddedServerError(
+            f"cannot use the data folder {path.parent} of an embedded server: {error}. If it belongs to another user, "
+            f"run as that user or name another folder."
+        ) from error
 
 
 def _try_lock(file: int, operation: int) -> bool:

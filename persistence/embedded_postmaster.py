@@ -16,13 +16,15 @@ from pathlib import Path
 from callboard.actors.errors import EmbeddedServerError
 from callboard.persistence.embedded_account import ServerAccount
 from callboard.persistence.embedded_binaries import ServerBinaries
-from callboard.persistence.embedded_folder import ServerFolder
+from callboard.persistence.embedded_folder import ServerFolder, socket_folder
 from callboard.persistence.embedded_guard import is_server
 from callboard.persistence.embedded_guard import postmaster as running_pid
 
 _START_TIMEOUT_SECONDS = 60.0
+_STOP_TIMEOUT_SECONDS = 30.0
 _KILL_TIMEOUT_SECONDS = 60.0
 _POLL_INTERVAL_SECONDS = 0.01
+_START_ATTEMPTS = 5
 _PORT_ATTEMPTS = 20
 
 # Below the ranges from which kernels take the ports of outgoing connections (Linux 32768, macOS and IANA 49152): there,
@@ -95,36 +97,88 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def launch(
-    folder: ServerFolder,
-    binaries: ServerBinaries,
-    account: ServerAccount,
-    *,
-    port: int,
-    socket_directory: Path,
-    settings: Mapping[str, str],
-) -> Postmaster:
-    """Start a server and wait until it accepts connections. Call it where none runs on the folder, inside ``changing``.
+@dataclass(frozen=True)
+class Launcher:
+    """How the server of one folder is started.
 
-    It becomes no child of ours: it may outlive us and be taken over, and whoever ends it has no zombie to collect.
-
-    Raises:
-        EmbeddedServerError: it ended, or was not ready within a minute; the message has the end of its log.
+    Attributes:
+        folder: where it lives; the cluster is there.
+        binaries: which programs.
+        account: who runs them.
+        settings: server settings over the defaults; where it listens is not among them.
+        wanted_port: the TCP port, or None for the last one, else a free one.
     """
-    options = _DEFAULTS | dict(settings)
-    options |= {"listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": str(socket_directory)}
-    command = [str(binaries.postgres), "-D", str(folder.cluster)]
-    for name, value in options.items():
-        command += ["-c", f"{name}={value}"]
-    # The server would take the process named in these files for a rival, should its number be in use again (a container
-    # that was restarted) or be kept by a zombie. The caller knows better: it holds the lock and has found no server.
-    for stale in (folder.cluster / "postmaster.pid", *socket_directory.iterdir()):
-        stale.unlink(missing_ok=True)
-    if folder.log.exists():
-        folder.log.replace(folder.log.with_name("server.log.1"))
-    with folder.log.open("wb") as log:
-        done = account.run(["/bin/sh", "-c", '"$@" >&2 & echo $!', "sh", *command], stderr=log)
-    return wait_until_ready(folder, int(done.stdout))
+
+    folder: ServerFolder
+    binaries: ServerBinaries
+    account: ServerAccount
+    settings: Mapping[str, str]
+    wanted_port: int | None
+
+    def adopt_or_launch(self) -> None:
+        """Return when the folder's server accepts connections. Call it inside ``changing``.
+
+        Raises:
+            EmbeddedServerError: it did not start, or runs already on another port than the wanted one.
+        """
+        pid = running_pid(self.folder.cluster)
+        if pid is None:
+            self.launch()
+            return
+        running = wait_until_ready(self.folder, pid)
+        if self.wanted_port not in (None, running.port):
+            raise EmbeddedServerError(
+                f"the server of {self.folder.home} runs already (process {pid}), on port {running.port}; the port "
+                f"{self.wanted_port} was asked for. Stop it first, or ask for no port."
+            )
+
+    def launch(self) -> None:
+        """Start the server where none runs, on a port that is free. Call it inside ``changing``.
+
+        Raises:
+            EmbeddedServerError: it did not start; the message has the end of its log.
+        """
+        if self.wanted_port is not None and not port_is_free(self.wanted_port):
+            raise EmbeddedServerError(
+                f"TCP port {self.wanted_port} of 127.0.0.1 is taken by another program. Choose another one, or none to "
+                f"get one that is free."
+            )
+        for attempt in range(1, _START_ATTEMPTS + 1):
+            port = self.wanted_port or self._usual_port()
+            try:
+                self._launch_on(port)
+            except EmbeddedServerError:
+                # Between our look and the server's somebody may have taken the port.
+                if self.wanted_port is not None or attempt == _START_ATTEMPTS or port_is_free(port):
+                    raise
+            else:
+                self.folder.last_port = port
+                return
+
+    def _usual_port(self) -> int:
+        last = self.folder.last_port
+        return last if last is not None and port_is_free(last) else free_port()
+
+    def _launch_on(self, port: int) -> None:
+        """Start the server and wait for it.
+
+        It becomes no child of ours: it may outlive us and be taken over, and whoever ends it has no zombie to collect.
+        """
+        folder = self.folder
+        sockets = socket_folder(folder, self.account)
+        place = {"listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": str(sockets)}
+        command = [str(self.binaries.postgres), "-D", str(folder.cluster)]
+        for name, value in (_DEFAULTS | dict(self.settings) | place).items():
+            command += ["-c", f"{name}={value}"]
+        # The server would take the process named in these files for a rival, should its number be in use again (a
+        # container that was restarted) or be kept by a zombie. We know better: we hold the lock and found no server.
+        for stale in (folder.cluster / "postmaster.pid", *sockets.iterdir()):
+            stale.unlink(missing_ok=True)
+        if folder.log.exists():
+            folder.log.replace(folder.log.with_name("server.log.1"))
+        with folder.log.open("wb") as log:
+            done = self.account.run(["/bin/sh", "-c", '"$@" >&2 & echo $!', "sh", *command], stderr=log)
+        wait_until_ready(folder, int(done.stdout))
 
 
 def wait_until_ready(folder: ServerFolder, pid: int) -> Postmaster:
@@ -147,11 +201,25 @@ def wait_until_ready(folder: ServerFolder, pid: int) -> Postmaster:
     )
 
 
-def end(cluster: Path, pid: int, number: int, timeout_seconds: float) -> bool:
+def stop(cluster: Path, *, fast: bool) -> None:
+    """Stop the server of a data directory and wait for its end; no effect if none runs.
+
+    Args:
+        cluster: the data directory.
+        fast: with a checkpoint; if that takes more than 30 s, or otherwise, without one.
+    """
+    pid = running_pid(cluster)
+    if pid is None or (fast and _end(cluster, pid, signal.SIGINT)):
+        return
+    if not _end(cluster, pid, signal.SIGQUIT):
+        kill_tree(cluster, pid)
+
+
+def _end(cluster: Path, pid: int, number: int) -> bool:
     """Send a signal to a server and wait for its end; return False if it still runs after the timeout."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    deadline = time.monotonic() + timeout_seconds
+    deadline = time.monotonic() + _STOP_TIMEOUT_SECONDS
     while is_server(pid, cluster):
         if time.monotonic() > deadline:
             return False

@@ -74,7 +74,7 @@ def no_thread_is_left() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def guard_coroutine_tests(request: pytest.FixtureRequest, no_thread_is_left: None) -> None:
-    """Ask for the guard of tasks where there is a loop. After the guard of threads: the loop's own threads end first."""
+    """Ask for the guard of tasks where there is a loop; after that of threads, as the loop's own threads end first."""
     if inspect.iscoroutinefunction(getattr(request.node, "function", None)):
         request.getfixturevalue("no_task_is_left")
 
