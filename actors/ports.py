@@ -45,11 +45,17 @@ class JobStore(Protocol):
     async def close(self) -> None:
         """Close every connection. Twice is fine."""
 
-    async def spawn(self, jobs: Sequence[NewJob], *, actor: str) -> list[Spawned]:
+    async def spawn(self, jobs: Sequence[NewJob], *, actor: str, connection: object | None = None) -> list[Spawned]:
         """Insert jobs, their first history row each, and one wake-up for each queue; durable on return.
 
         Positional: the answer has one entry for each job, in order. A job whose ``unique_key`` an unfinished job of
-        its kind already has, or whose (parent, child_key, child_index) exists, is not inserted again.
+        its kind already has, or whose (parent, child_key, child_index) or id exists, is not inserted again.
+
+        Args:
+            jobs: what to insert.
+            actor: who does it, for the history.
+            connection: a connection or session of the caller's that the store knows, in whose transaction the jobs
+                are then written: durable, and workers are woken, when the caller commits.
         """
 
     async def claim(self, demands: Sequence[QueueDemand], *, node: str, lease_seconds: float) -> list[ClaimedJob]:

@@ -105,7 +105,8 @@ def require_server(connection: sa.Connection) -> None:
     version = int(connection.scalar(sa.text("SELECT current_setting('server_version_num')")) or 0)
     if version // 10_000 < OLDEST_SERVER:
         raise ServerTooOld(
-            f"the server is PostgreSQL {version // 10_000}; Callboard needs {OLDEST_SERVER} or newer: upgrade the server"
+            f"the server is PostgreSQL {version // 10_000}; Callboard needs {OLDEST_SERVER} or newer: "
+            f"upgrade the server"
         )
 
 

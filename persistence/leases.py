@@ -1,0 +1,164 @@
+"""Keeping leases alive from a thread with a connection of its own, which a busy event loop cannot starve."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import psycopg
+
+from callboard.actors.errors import StoreUnavailable
+from callboard.actors.jobs.types import AttemptKey
+from callboard.actors.ports import Telemetry
+from callboard.actors.settings import Settings
+
+from .engine import behind_pooler, connect_arguments, driver_conninfo, pool_url, readable_errors
+from .statements import Statements
+from .writing import renewal
+
+logger = logging.getLogger(__name__)
+
+_RENEWALS_PER_LEASE: Final = 3
+"""Two renewals may fail before a lease is lost."""
+
+_TICKS_PER_LEASE: Final = 12
+
+
+class PostgresAttemptKeeper:
+    """Implements ``AttemptKeeper``.
+
+    An attempt is renewed when it is a third of the lease old (or was last renewed so long ago): jobs that end sooner
+    cost nothing. A renewal that fails is tried again at the next tick, a twelfth of the lease later.
+
+    Args:
+        settings: the database, the lease and the hang limit.
+        telemetry: told of failures. Called from the thread.
+        monotonic: the clock, in seconds.
+    """
+
+    def __init__(
+        self, settings: Settings, telemetry: Telemetry, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings = settings
+        self._telemetry = telemetry
+        self._monotonic = monotonic
+        self._renew = Statements(settings.database_schema).renew.native
+        self._lock = threading.Lock()
+        self._kept: dict[AttemptKey, float] = {}
+        self._last_beat = monotonic()
+        self._silent = False
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def start(self, on_lost: Callable[[Sequence[AttemptKey]], None]) -> None:
+        """Start the thread."""
+        self.beat()
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, args=(on_lost,), name="callboard-leases", daemon=True)
+        self._thread.start()
+
+    def add(self, attempts: Sequence[AttemptKey]) -> None:
+        """Keep these from now on."""
+        now = self._monotonic()
+        with self._lock:
+            for attempt in attempts:
+                self._kept[attempt] = now
+
+    def discard(self, attempts: Sequence[AttemptKey]) -> None:
+        """Stop keeping these."""
+        with self._lock:
+            for attempt in attempts:
+                self._kept.pop(attempt, None)
+
+    def beat(self) -> None:
+        """Show that the event loop lives."""
+        self._last_beat = self._monotonic()
+
+    def stop(self) -> None:
+        """End the thread; returns when it has ended."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _run(self, on_lost: Callable[[Sequence[AttemptKey]], None]) -> None:
+        tick = self._settings.lease_seconds / _TICKS_PER_LEASE
+        try:
+            while not self._stopping.wait(tick):
+                lost = self.tick()
+                if lost:
+                    on_lost(lost)
+        finally:
+            self._disconnect()
+
+    def tick(self) -> list[AttemptKey]:
+        """Renew what is due; returns the attempts found lost, which are kept no longer. The thread calls this."""
+        now = self._monotonic()
+        if self._loop_hangs(now):
+            return []
+        due_before = now - self._settings.lease_seconds / _RENEWALS_PER_LEASE
+        with self._lock:
+            due = [attempt for attempt, renewed in self._kept.items() if renewed <= due_before]
+        if not due:
+            return []
+        try:
+            with readable_errors("renew"):
+                kept = self._renew_in_database(due)
+        except StoreUnavailable as error:
+            logger.warning("leases could not be renewed, next try in a moment: %s", error)
+            self._telemetry.lease_failed("error")
+            self._disconnect()
+            return []
+        return self._settle(due, kept, now)
+
+    def _settle(self, due: Sequence[AttemptKey], kept: set[Any], now: float) -> list[AttemptKey]:
+        lost = []
+        with self._lock:
+            for attempt in due:
+                if attempt not in self._kept:  # it ended while we asked
+                    continue
+                if attempt.job_id in kept:
+                    self._kept[attempt] = now
+                else:
+                    del self._kept[attempt]
+                    lost.append(attempt)
+        for _ in lost:
+            self._telemetry.lease_failed("lost")
+        return lost
+
+    def _loop_hangs(self, now: float) -> bool:
+        """Tell whether the event loop is silent for too long: others must then be able to take its jobs."""
+        silent_seconds = now - self._last_beat
+        hangs = silent_seconds > self._settings.hang_limit_seconds
+        if hangs and not self._silent:
+            logger.error("the event loop has been silent for %.1f s: its leases are renewed no longer", silent_seconds)
+            self._telemetry.lease_failed("error")
+        self._silent = hangs
+        return hangs
+
+    def _renew_in_database(self, due: Sequence[AttemptKey]) -> set[Any]:
+        if self._connection is None:
+            self._connection = self._connect()
+        rows = self._connection.execute(self._renew, renewal(due, self._settings.lease_seconds)).fetchall()
+        return {job_id for (job_id,) in rows}
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        pooler = behind_pooler(self._settings)
+        timeout = None if pooler else self._settings.lease_seconds / _RENEWALS_PER_LEASE
+        return psycopg.connect(
+            driver_conninfo(pool_url(self._settings)),
+            autocommit=True,
+            prepare_threshold=None if pooler else 5,
+            **connect_arguments(application_name="callboard leases", statement_timeout_seconds=timeout),
+        )
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(psycopg.Error):  # it is being thrown away
+                self._connection.close()
+            self._connection = None

@@ -1,0 +1,291 @@
+"""The job store on PostgreSQL: connections, transactions and errors; the SQL is in the modules beside this one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple, TypeVar
+from uuid import UUID
+
+import psycopg
+from psycopg import errors as pg
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from callboard.actors.errors import InvalidTransition
+from callboard.actors.jobs.decide import Cancel, Event, Policy, Release, Transition, decide
+from callboard.actors.jobs.state import Status
+from callboard.actors.jobs.types import (
+    Applied,
+    AttemptKey,
+    ClaimedJob,
+    HistoryRow,
+    JobFilter,
+    JobRecord,
+    NewJob,
+    QueueDemand,
+    Refused,
+    Rescued,
+    Spawned,
+    StoreSummary,
+)
+from callboard.actors.ports import Telemetry
+from callboard.actors.settings import Settings
+
+from . import reading, rescuing, spawning, writing
+from .engine import make_engine, readable_errors
+from .literals import plain_array, text_array
+from .migrate import check_schema
+from .statements import Statements
+
+_Result = TypeVar("_Result")
+_Native = psycopg.AsyncConnection[Any]
+
+_DEADLOCK_ROUNDS: Final = 5
+
+
+class _Locked(NamedTuple):
+    """A job as found and locked: what ``decide`` needs."""
+
+    id: UUID
+    status: Status
+    token: int
+    attempt: int
+    max_attempts: int
+    deadline: datetime | None
+    now: datetime
+
+
+class PostgresStore:
+    """Implements ``JobStore``. Safe to share between tasks of one event loop.
+
+    Args:
+        settings: where the database is, and the pool's bounds.
+        telemetry: measures each statement.
+        engine: another engine than the one that ``settings`` describe; the store closes it too.
+    """
+
+    def __init__(self, settings: Settings, telemetry: Telemetry, *, engine: AsyncEngine | None = None) -> None:
+        self._settings = settings
+        self._telemetry = telemetry
+        self._sql = Statements(settings.database_schema)
+        self._engine = engine or make_engine(settings)
+
+    async def open(self) -> None:
+        """Connect and check the server and the schema."""
+        async with self._connection("open") as connection:
+            await connection.run_sync(check_schema, self._settings.database_schema)
+
+    async def close(self) -> None:
+        """Close every connection. Twice is fine."""
+        await self._engine.dispose()
+
+    async def spawn(self, jobs: Sequence[NewJob], *, actor: str, connection: object | None = None) -> list[Spawned]:
+        """Insert jobs.
+
+        Args:
+            jobs: what to insert.
+            actor: who does it, for the history.
+            connection: a connection or session of the caller's (see ``spawning.execute_in``), in whose transaction the
+                jobs are written; they exist, and workers are woken, when the caller commits.
+        """
+        if not jobs:
+            return []
+        if connection is not None:
+            with readable_errors("spawn"):
+                return await spawning.insert(await spawning.execute_in(connection), self._sql, jobs, actor)
+        if spawning.copyable(jobs):
+            with contextlib.suppress(pg.UniqueViolation):  # a repeated call: look which of them exist
+                return await self._native("spawn", lambda own: spawning.copy(own, self._sql, jobs, actor))
+        return await self._native("spawn", lambda own: self._insert(own, jobs, actor))
+
+    async def _insert(self, connection: _Native, jobs: Sequence[NewJob], actor: str) -> list[Spawned]:
+        execute = spawning.execute_native(connection)
+        if len(jobs) == 1:
+            return await spawning.insert(execute, self._sql, jobs, actor)
+        async with connection.transaction():
+            return await spawning.insert(execute, self._sql, jobs, actor)
+
+    async def claim(self, demands: Sequence[QueueDemand], *, node: str, lease_seconds: float) -> list[ClaimedJob]:
+        """Take runnable jobs, in one statement for all queues."""
+        wanted = [demand for demand in demands if demand.limit > 0]
+        if not wanted:
+            return []
+        parameters = {
+            "queues": text_array([demand.queue for demand in wanted]),
+            "limits": plain_array([str(demand.limit) for demand in wanted]),
+            "node": node,
+            "lease": lease_seconds,
+        }
+        rows = await self._native("claim", lambda own: _rows(own, self._sql.claim.native, parameters))
+        return list(map(ClaimedJob._make, rows))
+
+    async def apply(self, transitions: Sequence[Transition], *, actor: str) -> list[Applied | Refused]:
+        """Write transitions by compare-and-set."""
+        if not transitions:
+            return []
+
+        async def body(connection: _Native) -> list[Applied | Refused]:
+            async with connection.transaction():
+                writer = writing.TransitionWriter(connection, self._sql, actor)
+                answers = await writer.write(transitions)
+                await writer.announce()
+                return answers
+
+        return await self._native("apply", body)
+
+    async def cancel(self, job_ids: Sequence[UUID], *, actor: str) -> list[Applied | Refused]:
+        """End unfinished jobs as ``cancelled``."""
+        return await self._decide_and_write("cancel", job_ids, Cancel(), actor)
+
+    async def release(self, job_ids: Sequence[UUID], *, actor: str) -> list[Applied | Refused]:
+        """Queue held jobs."""
+        return await self._decide_and_write("release", job_ids, Release(), actor)
+
+    async def _decide_and_write(
+        self, operation: str, job_ids: Sequence[UUID], event: Event, actor: str
+    ) -> list[Applied | Refused]:
+        if not job_ids:
+            return []
+
+        async def body(connection: _Native) -> list[Applied | Refused]:
+            async with connection.transaction():
+                locked = await self._lock(connection, job_ids)
+                plans = [_plan(job_id, locked.get(job_id), event) for job_id in job_ids]
+                writer = writing.TransitionWriter(connection, self._sql, actor)
+                written = iter(await writer.write([plan for plan in plans if isinstance(plan, Transition)]))
+                answers = [next(written) if isinstance(plan, Transition) else plan for plan in plans]
+                if isinstance(event, Cancel):
+                    running = [job.id for job in locked.values() if job.status is Status.RUNNING]
+                    writer.cancelled(running)
+                await writer.announce()
+                return answers
+
+        return await self._native(operation, body)
+
+    async def _lock(self, connection: _Native, job_ids: Sequence[UUID]) -> dict[UUID, _Locked]:
+        ids = {"ids": plain_array({job_id.hex for job_id in job_ids})}
+        rows = await _rows(connection, self._sql.lock_jobs.native, ids)
+        return {row[0]: _Locked(row[0], Status(row[1]), *row[2:]) for row in rows}
+
+    async def run_now(self, job_ids: Sequence[UUID]) -> list[UUID]:
+        """Make pending jobs that wait for their time runnable at once."""
+        ids = {"ids": plain_array({job_id.hex for job_id in job_ids})}
+        rows = await self._native("run_now", lambda own: _rows(own, self._sql.run_now.native, ids))
+        return list(rows[0][0] or ())
+
+    async def renew(self, attempts: Sequence[AttemptKey], *, lease_seconds: float) -> list[AttemptKey]:
+        """Extend leases; returns the lost ones."""
+        parameters = writing.renewal(attempts, lease_seconds)
+        rows = await self._native("renew", lambda own: _rows(own, self._sql.renew.native, parameters))
+        kept = {job_id for (job_id,) in rows}
+        return [attempt for attempt in attempts if attempt.job_id not in kept]
+
+    async def rescue(
+        self, *, actor: str, policy: Policy, limit: int, retry_delay_seconds: Callable[[int], float]
+    ) -> list[Rescued]:
+        """Take back jobs whose lease has expired, and end waiting ones whose deadline has passed."""
+        return await self._native(
+            "rescue",
+            lambda own: rescuing.sweep(
+                own, self._sql, actor=actor, policy=policy, limit=limit, retry_delay_seconds=retry_delay_seconds
+            ),
+        )
+
+    async def progress(self, attempt: AttemptKey, progress: Mapping[str, Any]) -> bool:
+        """Store the progress of a running attempt."""
+        parameters = {"id": attempt.job_id, "token": attempt.token, "progress": json.dumps(progress)}
+        return bool(await self._native("progress", lambda own: _rows(own, self._sql.progress.native, parameters)))
+
+    async def get(self, job_id: UUID) -> JobRecord | None:
+        """Read one job."""
+        found = await self.get_many([job_id])
+        return found[0] if found else None
+
+    async def get_many(self, job_ids: Sequence[UUID]) -> list[JobRecord]:
+        """Read the jobs that exist among these."""
+        async with self._connection("get") as connection:
+            return await reading.get_many(connection, job_ids)
+
+    async def children(self, parent_id: UUID, child_key: str) -> list[JobRecord]:
+        """Read a parent's children of one key, by index."""
+        async with self._connection("children") as connection:
+            return await reading.children(connection, parent_id, child_key)
+
+    async def list_jobs(self, where: JobFilter, *, limit: int, before: UUID | None = None) -> list[JobRecord]:
+        """List jobs, newest first."""
+        async with self._connection("list_jobs") as connection:
+            return await reading.list_jobs(connection, where, limit=limit, before=before)
+
+    async def history(self, job_id: UUID, *, after: int = 0) -> list[HistoryRow]:
+        """Read a job's transitions, oldest first."""
+        async with self._connection("history") as connection:
+            return await reading.read_history(connection, job_id, after)
+
+    async def summary(self) -> StoreSummary:
+        """Count jobs, backlogs and nodes, in one snapshot."""
+        async with self._connection("summary") as connection:
+            await connection.execution_options(isolation_level="REPEATABLE READ")
+            async with connection.begin():
+                return await reading.summary(connection)
+
+    async def register_node(self, node: str) -> None:
+        """Record a node's heartbeat."""
+        async with self._connection("register_node") as connection:
+            await reading.register_node(connection, node)
+
+    async def forget_node(self, node: str) -> None:
+        """Remove a node that stopped in order."""
+        async with self._connection("forget_node") as connection:
+            await reading.forget_node(connection, node)
+
+    async def housekeep(self) -> None:
+        """Make the history's partitions of the near future; forget nodes unseen for a day."""
+        async with self._connection("housekeep") as connection:
+            await reading.housekeep(connection, self._settings.database_schema)
+
+    @contextlib.asynccontextmanager
+    async def _connection(self, operation: str) -> AsyncIterator[AsyncConnection]:
+        """Borrow a connection of the pool; measure, and translate errors."""
+        started = time.perf_counter()
+        with readable_errors(operation):
+            async with self._engine.connect() as connection:
+                yield connection
+        self._telemetry.statement(operation, time.perf_counter() - started)
+
+    async def _native(self, operation: str, body: Callable[[_Native], Awaitable[_Result]]) -> _Result:
+        """Run ``body`` on psycopg's own connection; again where it lost a deadlock, which rolled it back whole."""
+        for remaining in reversed(range(_DEADLOCK_ROUNDS)):
+            async with self._connection(operation) as connection:
+                raw = await connection.get_raw_connection()
+                native: _Native = raw.driver_connection  # type: ignore[assignment]
+                try:
+                    return await body(native)
+                except (pg.DeadlockDetected, pg.SerializationFailure):
+                    if not remaining:
+                        raise
+                except (psycopg.OperationalError, psycopg.InterfaceError):
+                    if native.closed:
+                        await self._discard(connection)
+                    raise
+        raise AssertionError("unreachable: the last round returns or raises")
+
+    async def _discard(self, connection: AsyncConnection) -> None:
+        """Replace the pool: where one connection broke, the idle ones most likely did as well."""
+        await connection.invalidate()
+        await self._engine.dispose()
+
+
+def _plan(job_id: UUID, job: _Locked | None, event: Event) -> Transition | Refused:
+    if job is None:
+        return Refused(job_id, "missing", None, None)
+    try:
+        return decide(job, event, Policy(), job.now)
+    except InvalidTransition:
+        return Refused(job_id, "invalid", job.status, job.token)
+
+
+async def _rows(connection: _Native, statement: bytes, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    return await (await connection.execute(statement, parameters)).fetchall()

@@ -1,0 +1,152 @@
+"""Ordinary queries: jobs, history, counts, nodes. SQLAlchemy Core throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from callboard.actors.jobs.state import Reason, Status, WaitingOn
+from callboard.actors.jobs.types import (
+    HistoryRow,
+    JobFilter,
+    JobRecord,
+    Node,
+    QueueDepth,
+    StatusCount,
+    StoreSummary,
+)
+
+from .schema import history, jobs, nodes
+
+_RECORD = sa.select(
+    *(
+        sa.cast(column, sa.Text).label(column.name) if column.name in {"arguments", "result"} else column
+        for column in jobs.columns
+        if column.name != "transitions"
+    )
+)
+
+
+def _record(row: sa.Row[Any]) -> JobRecord:
+    values = row._asdict()
+    values["status"] = Status(row.status)
+    values["waiting_on"] = WaitingOn(row.waiting_on) if row.waiting_on else None
+    values["tags"] = tuple(row.tags or ())
+    values["metadata"] = values["metadata"] or {}
+    return JobRecord(**values)
+
+
+async def get_many(connection: AsyncConnection, job_ids: Sequence[UUID]) -> list[JobRecord]:
+    """Read the jobs that exist among these."""
+    wanted = sa.any_(sa.cast(list(job_ids), sa.ARRAY(sa.Uuid)))
+    rows = await connection.execute(_RECORD.where(jobs.c.id == wanted))
+    return [_record(row) for row in rows]
+
+
+async def children(connection: AsyncConnection, parent_id: UUID, child_key: str) -> list[JobRecord]:
+    """Read a parent's children of one key, by index."""
+    statement = _RECORD.where(jobs.c.parent_id == parent_id, jobs.c.child_key == child_key)
+    return [_record(row) for row in await connection.execute(statement.order_by(jobs.c.child_index))]
+
+
+async def list_jobs(
+    connection: AsyncConnection, where: JobFilter, *, limit: int, before: UUID | None
+) -> list[JobRecord]:
+    """List jobs, newest first."""
+    statement = _RECORD.order_by(jobs.c.id.desc()).limit(limit)
+    if where.statuses:
+        statement = statement.where(jobs.c.status.in_([status.value for status in where.statuses]))
+    if where.kinds:
+        statement = statement.where(jobs.c.kind.in_(where.kinds))
+    if where.queues:
+        statement = statement.where(jobs.c.queue.in_(where.queues))
+    if where.tags:
+        statement = statement.where(jobs.c.tags.contains(list(where.tags)))
+    if where.owner is not None:
+        statement = statement.where(jobs.c.owner == where.owner)
+    if where.parent_id is not None:
+        statement = statement.where(jobs.c.parent_id == where.parent_id)
+    if before is not None:
+        statement = statement.where(jobs.c.id < before)
+    return [_record(row) for row in await connection.execute(statement)]
+
+
+async def read_history(connection: AsyncConnection, job_id: UUID, after: int) -> list[HistoryRow]:
+    """Read a job's transitions, oldest first."""
+    statement = (
+        sa.select(history).where(history.c.job_id == job_id, history.c.sequence > after).order_by(history.c.sequence)
+    )
+    return [
+        HistoryRow(
+            sequence=row.sequence,
+            job_id=row.job_id,
+            from_status=Status(row.from_status) if row.from_status else None,
+            to_status=Status(row.to_status),
+            attempt=row.attempt,
+            reason=Reason(row.reason),
+            actor=row.actor,
+            at=row.at,
+        )
+        for row in await connection.execute(statement)
+    ]
+
+
+async def summary(connection: AsyncConnection) -> StoreSummary:
+    """Count, in one snapshot: the caller's transaction is REPEATABLE READ."""
+    count = sa.func.count().label("jobs")
+    counts = await connection.execute(
+        sa.select(jobs.c.kind, jobs.c.queue, jobs.c.status, count)
+        .group_by(jobs.c.kind, jobs.c.queue, jobs.c.status)
+        .order_by(jobs.c.kind, jobs.c.queue, jobs.c.status)
+    )
+    runnable = sa.and_(jobs.c.status == sa.literal_column("'pending'"), jobs.c.waiting_on.is_(None))
+    depths = await connection.execute(
+        sa.select(jobs.c.queue, count, sa.func.min(jobs.c.run_at).label("oldest"))
+        .where(runnable, jobs.c.run_at <= sa.func.now())
+        .group_by(jobs.c.queue)
+        .order_by(jobs.c.queue)
+    )
+    running = (
+        sa.select(jobs.c.node, count)
+        .where(jobs.c.status == sa.literal_column("'running'"))
+        .group_by(jobs.c.node)
+        .subquery()
+    )
+    known = await connection.execute(
+        sa.select(nodes, sa.func.coalesce(running.c.jobs, 0).label("running"))
+        .outerjoin(running, running.c.node == nodes.c.name)
+        .order_by(nodes.c.name)
+    )
+    return StoreSummary(
+        counts=tuple(StatusCount(row.kind, row.queue, Status(row.status), row.jobs) for row in counts),
+        depths=tuple(QueueDepth(row.queue, row.jobs, row.oldest) for row in depths),
+        nodes=tuple(Node(row.name, row.started_at, row.seen_at, row.running) for row in known),
+    )
+
+
+async def register_node(connection: AsyncConnection, node: str) -> None:
+    """Record a node's heartbeat."""
+    statement = insert(nodes).values(name=node)
+    seen = statement.on_conflict_do_update(index_elements=[nodes.c.name], set_={"seen_at": sa.func.now()})
+    await connection.execute(seen)
+
+
+async def forget_node(connection: AsyncConnection, node: str) -> None:
+    """Remove a node."""
+    await connection.execute(sa.delete(nodes).where(nodes.c.name == node))
+
+
+async def housekeep(connection: AsyncConnection, schema: str, *, weeks_ahead: int = 4) -> None:
+    """Make the partitions of the coming weeks; forget nodes unseen for a day."""
+    ahead = sa.text(
+        f'SELECT "{schema}".make_history_partition(now() + make_interval(weeks => n)) '
+        f"FROM generate_series(0, CAST(:weeks AS integer)) AS n"
+    )
+    await connection.execute(ahead, {"weeks": weeks_ahead})
+    unseen = nodes.c.seen_at < sa.func.now() - sa.text("interval '1 day'")
+    await connection.execute(sa.delete(nodes).where(unseen))

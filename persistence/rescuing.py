@@ -1,0 +1,97 @@
+"""The rescue sweep: jobs whose lease has expired, and waiting jobs whose deadline has passed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import psycopg
+
+from callboard.actors.errors import CallboardError
+from callboard.actors.jobs.decide import DeadlinePass, LeaseExpire, Policy, Transition, decide
+from callboard.actors.jobs.state import Status
+from callboard.actors.jobs.types import Applied, Rescued
+
+from .statements import Statements
+from .writing import TransitionWriter
+
+logger = logging.getLogger(__name__)
+
+
+class Candidate(NamedTuple):
+    """A row of the sweep: what ``decide`` needs, and what the report names."""
+
+    id: UUID
+    kind: str
+    queue: str
+    status: Status
+    token: int
+    attempt: int
+    max_attempts: int
+    deadline: datetime | None
+    now: datetime
+
+
+async def sweep(
+    connection: psycopg.AsyncConnection[Any],
+    sql: Statements,
+    *,
+    actor: str,
+    policy: Policy,
+    limit: int,
+    retry_delay_seconds: Callable[[int], float],
+) -> list[Rescued]:
+    """Rescue up to ``limit`` jobs in one transaction. Rows that another node's sweep holds are left to it."""
+    async with connection.transaction():
+        candidates = await _candidates(connection, sql, limit)
+        decided = [(job, _decide(job, policy, retry_delay_seconds)) for job in candidates]
+        chosen = [(job, transition) for job, transition in decided if transition is not None]
+        if not chosen:
+            return []
+        writer = TransitionWriter(connection, sql, actor)
+        written = await _write(connection, writer, [transition for _, transition in chosen])
+        await writer.announce()
+    return [
+        Rescued(job.id, job.kind, job.queue, transition.to_status, transition.reason)
+        for job, transition in chosen
+        if job.id in written
+    ]
+
+
+async def _candidates(connection: psycopg.AsyncConnection[Any], sql: Statements, limit: int) -> list[Candidate]:
+    rows: list[tuple[Any, ...]] = []
+    for statement in (sql.expired, sql.overdue):
+        if limit > len(rows):
+            cursor = await connection.execute(statement.native, {"limit": limit - len(rows)})
+            rows += await cursor.fetchall()
+    return [Candidate._make(row)._replace(status=Status(row[3])) for row in rows]
+
+
+def _decide(job: Candidate, policy: Policy, retry_delay_seconds: Callable[[int], float]) -> Transition | None:
+    try:
+        if job.status is Status.RUNNING:
+            return decide(job, LeaseExpire(retry_delay_seconds(job.attempt)), policy, job.now)
+        return decide(job, DeadlinePass(), policy, job.now)
+    except (CallboardError, ArithmeticError, ValueError):
+        logger.exception("job %s cannot be rescued; the sweep goes on without it", job.id)
+        return None
+
+
+async def _write(
+    connection: psycopg.AsyncConnection[Any], writer: TransitionWriter, transitions: list[Transition]
+) -> set[UUID]:
+    """Write all at once; where a row makes that fail, write each in a savepoint of its own and leave that row out."""
+    try:
+        async with connection.transaction():
+            return {answer.job_id for answer in await writer.write(transitions) if isinstance(answer, Applied)}
+    except (psycopg.IntegrityError, psycopg.DataError, psycopg.InternalError, psycopg.ProgrammingError) as error:
+        if len(transitions) == 1:
+            logger.error("job %s cannot be rescued: %s", transitions[0].job_id, error)
+            return set()
+    written: set[UUID] = set()
+    for transition in transitions:
+        written |= await _write(connection, writer, [transition])
+    return written

@@ -1,0 +1,209 @@
+"""Inserting jobs: one statement over arrays, or COPY where there are many and none can already exist."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import psycopg
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.orm import Session
+
+from callboard.actors.errors import ConfigurationError, StoreError
+from callboard.actors.jobs.types import NewJob, Spawned
+
+from .literals import copy_field, plain_array, text_array
+from .statements import Statement, Statements
+
+Execute: TypeAlias = Callable[[Statement, Mapping[str, Any]], Awaitable[Sequence[Sequence[Any]]]]
+"""Runs one statement in whatever connection and transaction, and returns its rows."""
+
+COPY_FROM = 64
+"""So many jobs are worth COPY's extra round trips."""
+
+_CHUNK = 5_000
+_ROUNDS = 10
+_BLOCK = 512
+
+
+async def insert(execute: Execute, sql: Statements, jobs: Sequence[NewJob], actor: str) -> list[Spawned]:
+    """Insert jobs with their history; one round trip, a second one where some exist already.
+
+    An existing job may end between the insert that it hindered and the look-up; the insert is then tried again.
+    """
+    answers: list[Spawned | None] = [None] * len(jobs)
+    missing = list(range(len(jobs)))
+    for _ in range(_ROUNDS):
+        missing = await _insert_round(execute, sql, jobs, missing, answers, actor)
+        if not missing:
+            return [answer for answer in answers if answer is not None]
+    raise StoreError(
+        f"spawn: {len(missing)} jobs were hindered {_ROUNDS} times by others with their unique_key that had ended when "
+        f"looked for, the first being {jobs[missing[0]].unique_key!r} of {jobs[missing[0]].kind!r}; try again"
+    )
+
+
+async def _insert_round(
+    execute: Execute,
+    sql: Statements,
+    jobs: Sequence[NewJob],
+    places: Sequence[int],
+    answers: list[Spawned | None],
+    actor: str,
+) -> list[int]:
+    # In one order everywhere: two spawns that wait for each other's unique keys would deadlock.
+    ordered = sorted(places, key=lambda place: (jobs[place].unique_key or "", jobs[place].kind, place))
+    inserted: set[UUID] = set()
+    for start in range(0, len(ordered), _CHUNK):
+        chunk = [jobs[place] for place in ordered[start : start + _CHUNK]]
+        rows = await execute(sql.insert, _columns(chunk) | {"actor": actor})
+        inserted.update(rows[0][0] or ())
+    for place in ordered:
+        if jobs[place].id in inserted:
+            answers[place] = Spawned(jobs[place].id, created=True)
+            inserted.discard(jobs[place].id)
+    missing = [place for place in ordered if answers[place] is None]
+    if missing:
+        for place, existing in await execute(sql.find_existing, _identities(jobs, missing)):
+            answers[place] = Spawned(existing, created=False)
+    return [place for place in missing if answers[place] is None]
+
+
+def _columns(jobs: Sequence[NewJob]) -> dict[str, str]:
+    return {
+        "ids": plain_array([job.id.hex for job in jobs]),
+        "kinds": text_array([job.kind for job in jobs]),
+        "queues": text_array([job.queue for job in jobs]),
+        "arguments": text_array([job.arguments for job in jobs]),
+        "statuses": plain_array([job.status for job in jobs]),
+        "priorities": plain_array([str(job.priority) for job in jobs]),
+        "delays": plain_array([str(job.delay_seconds) for job in jobs]),
+        "run_ats": _nullable(job.run_at and f'"{job.run_at.isoformat()}"' for job in jobs),
+        "max_attempts": plain_array([str(job.max_attempts) for job in jobs]),
+        "timeouts": _nullable(job.timeout_seconds for job in jobs),
+        "deadlines": _nullable(job.deadline_seconds for job in jobs),
+        "unique_keys": text_array([job.unique_key for job in jobs]),
+        "owners": text_array([job.owner for job in jobs]),
+        "tags": text_array([text_array(job.tags) if job.tags else None for job in jobs]),
+        "metadata": text_array([job.metadata for job in jobs]),
+        "parent_ids": _nullable(job.parent_id for job in jobs),
+        "child_keys": text_array([job.child_key for job in jobs]),
+        "child_indexes": _nullable(job.child_index for job in jobs),
+    }
+
+
+def _identities(jobs: Sequence[NewJob], places: Sequence[int]) -> dict[str, str]:
+    wanted = [jobs[place] for place in places]
+    columns = _columns(wanted)
+    names = ("ids", "kinds", "unique_keys", "parent_ids", "child_keys", "child_indexes")
+    return {name: columns[name] for name in names} | {"places": plain_array(map(str, places))}
+
+
+def _nullable(values: Iterable[object]) -> str:
+    return plain_array(["NULL" if value is None else str(value) for value in values])
+
+
+def copyable(jobs: Sequence[NewJob]) -> bool:
+    """Tell whether COPY can insert these: many, and none that an existing job could stand in for."""
+    return len(jobs) >= COPY_FROM and all(job.unique_key is None and job.parent_id is None for job in jobs)
+
+
+async def copy(
+    connection: psycopg.AsyncConnection[Any], sql: Statements, jobs: Sequence[NewJob], actor: str
+) -> list[Spawned]:
+    """Insert jobs with their history by COPY, in one transaction.
+
+    Raises:
+        psycopg.errors.UniqueViolation: one of the ids exists. Nothing was written.
+    """
+    async with connection.transaction(), connection.cursor() as cursor:
+        await cursor.execute("SELECT now()")
+        [(now,)] = await cursor.fetchall()
+        async with cursor.copy(sql.copy_jobs.native) as stream:
+            for start in range(0, len(jobs), _BLOCK):
+                await stream.write("".join([_job_line(job, now) for job in jobs[start : start + _BLOCK]]))
+        tail = copy_field(actor) + "\n"
+        async with cursor.copy(sql.copy_history.native) as stream:
+            for start in range(0, len(jobs), _BLOCK):
+                block = jobs[start : start + _BLOCK]
+                await stream.write("".join([f"{job.id.hex}\t1\t0\t{job.status}\tspawned\t{tail}" for job in block]))
+        queues = {job.queue for job in jobs if job.status == "pending" and _run_at(job, now) <= now}
+        if queues:
+            payloads = text_array([f"runnable:{queue}" for queue in sorted(queues)])
+            await cursor.execute(sql.notify.native, {"payloads": payloads})
+    return [Spawned(job.id, created=True) for job in jobs]
+
+
+def _run_at(job: NewJob, now: datetime) -> datetime:
+    if job.run_at is not None:
+        return job.run_at
+    return now + timedelta(seconds=job.delay_seconds) if job.delay_seconds else now
+
+
+def _job_line(job: NewJob, now: datetime) -> str:
+    deadline = job.deadline_seconds
+    return (
+        f"{job.id.hex}\t{copy_field(job.kind)}\t{copy_field(job.queue)}\t{copy_field(job.arguments)}\t{job.status}\t"
+        f"{job.priority}\t{_run_at(job, now)}\t{job.max_attempts}\t"
+        f"{_or_null(job.timeout_seconds)}\t{_or_null(deadline and now + timedelta(seconds=deadline))}\t"
+        f"{copy_field(job.owner)}\t{copy_field(text_array(job.tags)) if job.tags else _NULL}\t"
+        f"{copy_field(job.metadata)}\n"
+    )
+
+
+_NULL = r"\N"
+
+
+def _or_null(value: object) -> object:
+    return _NULL if value is None else value
+
+
+def execute_native(connection: psycopg.AsyncConnection[Any]) -> Execute:
+    """Return how statements are run on a psycopg connection."""
+
+    async def execute(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        return await (await connection.execute(statement.native, parameters)).fetchall()
+
+    return execute
+
+
+async def execute_in(connection: object) -> Execute:
+    """Return how statements are run in a caller's connection and transaction.
+
+    Args:
+        connection: SQLAlchemy's ``AsyncSession``, ``AsyncConnection``, ``Session`` or ``Connection`` (of any driver),
+            or psycopg's ``AsyncConnection`` or ``Connection``. The synchronous ones block while a statement runs.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if isinstance(connection, psycopg.AsyncConnection):
+        return execute_native(connection)
+    if isinstance(connection, AsyncSession | AsyncConnection):
+        return _execute_sqlalchemy(connection)
+    if isinstance(connection, Session | Connection | psycopg.Connection):
+        return _execute_blocking(connection)
+    raise ConfigurationError(
+        f"connection is a {type(connection).__module__}.{type(connection).__qualname__}; expected SQLAlchemy's "
+        f"AsyncSession, AsyncConnection, Session or Connection, or a connection of psycopg"
+    )
+
+
+def _execute_sqlalchemy(connection: AsyncSession | AsyncConnection) -> Execute:
+    async def execute(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        return (await connection.execute(text(statement.named), dict(parameters))).all()
+
+    return execute
+
+
+def _execute_blocking(connection: Session | Connection | psycopg.Connection[Any]) -> Execute:
+    async def execute(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        if isinstance(connection, psycopg.Connection):
+            return connection.execute(statement.native, parameters).fetchall()
+        return connection.execute(text(statement.named), dict(parameters)).all()
+
+    return execute

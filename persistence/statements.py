@@ -1,0 +1,265 @@
+"""The hot statements, as SQL for one schema.
+
+Each is one round trip over arrays, whatever the number of jobs. Arrays are passed as text (``literals.py``) and cast
+here. A statement that writes jobs writes their history in the same command.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .schema import UNFINISHED_SQL
+
+# A fresh insert: `ON CONFLICT DO NOTHING` covers the id (a repeated call), the unique key and the child's place.
+_INSERT = """
+WITH new AS (
+    SELECT id, created.at, kind, queue, arguments, status, priority, max_attempts, timeout_seconds, unique_key, owner,
+           CAST(tags AS text[]) AS tags, metadata, parent_id, child_key, child_index,
+           coalesce(run_at, created.at + delay_seconds * interval '1 second') AS run_at,
+           created.at + deadline_seconds * interval '1 second' AS deadline
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:kinds AS text[]), CAST(:queues AS text[]), CAST(:arguments AS json[]),
+                CAST(:statuses AS text[]), CAST(:priorities AS smallint[]), CAST(:delays AS float8[]),
+                CAST(:run_ats AS timestamptz[]), CAST(:max_attempts AS smallint[]), CAST(:timeouts AS float8[]),
+                CAST(:deadlines AS float8[]), CAST(:unique_keys AS text[]), CAST(:owners AS text[]),
+                CAST(:tags AS text[]), CAST(:metadata AS json[]), CAST(:parent_ids AS uuid[]),
+                CAST(:child_keys AS text[]), CAST(:child_indexes AS integer[]))
+             AS job (id, kind, queue, arguments, status, priority, delay_seconds, run_at, max_attempts,
+                     timeout_seconds, deadline_seconds, unique_key, owner, tags, metadata, parent_id, child_key,
+                     child_index),
+         LATERAL (SELECT now() AS at) AS created
+), inserted AS (
+    INSERT INTO {jobs} (id, created_at, kind, queue, arguments, status, priority, max_attempts, timeout_seconds,
+                        unique_key, owner, tags, metadata, parent_id, child_key, child_index, run_at, deadline)
+    SELECT id, at, kind, queue, arguments, status, priority, max_attempts, timeout_seconds,
+           unique_key, owner, tags, metadata, parent_id, child_key, child_index, run_at, deadline FROM new
+    ON CONFLICT DO NOTHING
+    RETURNING id, queue, status, run_at
+), recorded AS (
+    INSERT INTO {history} (job_id, sequence, attempt, to_status, reason, actor)
+    SELECT id, 1, 0, status, 'spawned', CAST(:actor AS text) FROM inserted
+), notified AS (
+    SELECT pg_notify('{channel}', 'runnable:' || queue) FROM inserted
+    WHERE status = 'pending' AND run_at <= now() GROUP BY queue
+)
+SELECT array_agg(id), (SELECT count(*) FROM notified) FROM inserted
+"""
+
+_FIND_EXISTING = """
+SELECT wanted.place, job.id
+FROM unnest(CAST(:places AS integer[]), CAST(:ids AS uuid[]), CAST(:kinds AS text[]), CAST(:unique_keys AS text[]),
+            CAST(:parent_ids AS uuid[]), CAST(:child_keys AS text[]), CAST(:child_indexes AS integer[]))
+         AS wanted (place, id, kind, unique_key, parent_id, child_key, child_index),
+     LATERAL (
+        SELECT id FROM {jobs} WHERE id = wanted.id
+        UNION ALL
+        SELECT id FROM {jobs} WHERE parent_id = wanted.parent_id AND child_key = wanted.child_key
+            AND child_index = wanted.child_index
+        UNION ALL
+        SELECT id FROM {jobs} WHERE kind = wanted.kind AND unique_key = wanted.unique_key
+            AND status IN ({unfinished})
+        LIMIT 1
+     ) AS job
+"""
+
+# For each queue: its distinct priorities (found by index jumps), and in each the jobs whose time has come. Without
+# the first step a heap of delayed jobs of one priority would be read through before the next priority is reached.
+_CLAIM = """
+WITH picked AS MATERIALIZED (
+    SELECT job.id
+    FROM unnest(CAST(:queues AS text[]), CAST(:limits AS integer[])) AS demand (queue, quota),
+    LATERAL (
+        WITH RECURSIVE level (priority) AS (
+            (SELECT priority FROM {jobs} WHERE queue = demand.queue AND status = 'pending' AND waiting_on IS NULL
+             ORDER BY priority LIMIT 1)
+            UNION ALL
+            SELECT (SELECT lower.priority FROM {jobs} AS lower
+                    WHERE lower.queue = demand.queue AND lower.priority > level.priority
+                        AND lower.status = 'pending' AND lower.waiting_on IS NULL
+                    ORDER BY lower.priority LIMIT 1)
+            FROM level WHERE level.priority IS NOT NULL
+        )
+        SELECT runnable.id FROM level, LATERAL (
+            SELECT id FROM {jobs}
+            WHERE queue = demand.queue AND priority = level.priority AND run_at <= now()
+                AND status = 'pending' AND waiting_on IS NULL AND (deadline IS NULL OR deadline > now())
+            ORDER BY run_at, id LIMIT demand.quota
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) AS runnable
+        LIMIT demand.quota
+    ) AS job
+), claimed AS (
+    UPDATE {jobs} AS job
+    SET status = 'running', token = job.token + 1, attempt = job.attempt + 1, transitions = job.transitions + 1,
+        node = CAST(:node AS text), started_at = now(),
+        lease_expires_at = now() + CAST(:lease AS float8) * interval '1 second'
+    FROM picked WHERE job.id = picked.id
+    RETURNING job.*
+), recorded AS (
+    INSERT INTO {history} (job_id, sequence, attempt, from_status, to_status, reason, actor)
+    SELECT id, transitions, attempt, 'pending', 'running', 'claimed', 'node:' || node FROM claimed
+)
+SELECT id, kind, queue, attempt, max_attempts, token, CAST(arguments AS text), timeout_seconds, deadline, owner,
+       parent_id, created_at, CAST(extract(epoch FROM now() - run_at) AS float8)
+FROM claimed ORDER BY priority, run_at, id
+"""
+
+# The compare-and-set. One row comes back: which places were written, which parents to look at, what to announce.
+_APPLY = """
+WITH change AS (
+    SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:sources AS text[]), CAST(:tokens AS bigint[]),
+                         CAST(:targets AS text[]), CAST(:reasons AS text[]), CAST(:returned AS smallint[]),
+                         CAST(:delays AS float8[]), CAST(:results AS json[]), CAST(:errors AS json[]),
+                         CAST(:waits AS text[]))
+        WITH ORDINALITY AS change (id, source, token, target, reason, returned, delay_seconds, result, error,
+                                   waiting_on, place)
+), written AS (
+    UPDATE {jobs} AS job
+    SET status = change.target,
+        attempt = job.attempt - change.returned,
+        transitions = job.transitions + 1,
+        run_at = CASE WHEN change.target <> 'pending' THEN job.run_at
+                      WHEN change.source = 'created' THEN greatest(job.run_at, now())
+                      ELSE now() + change.delay_seconds * interval '1 second' END,
+        waiting_on = change.waiting_on,
+        lease_expires_at = NULL,
+        finished_at = CASE WHEN change.target <> 'pending' THEN now() END,
+        stop_reason = CASE WHEN change.target <> 'pending' THEN change.reason END,
+        result = change.result,
+        error = CASE WHEN change.target IN ('failed', 'pending') THEN coalesce(change.error, job.error) END
+    FROM change
+    WHERE job.id = change.id AND job.status = change.source AND job.token = change.token
+    RETURNING change.place, change.source, change.reason, change.returned, job.id, job.status, job.attempt,
+              job.transitions, job.parent_id, job.waiting_on, job.queue, job.run_at
+), recorded AS (
+    INSERT INTO {history} (job_id, sequence, attempt, from_status, to_status, reason, actor)
+    SELECT id, transitions, attempt + returned, source, status, reason, CAST(:actor AS text) FROM written
+)
+SELECT array_agg(place),
+       array_agg(DISTINCT parent_id) FILTER (WHERE parent_id IS NOT NULL AND status <> 'pending'),
+       array_agg(id) FILTER (WHERE waiting_on IS NOT NULL),
+       array_agg(DISTINCT queue) FILTER (WHERE status = 'pending' AND waiting_on IS NULL AND run_at <= now()),
+       count(*) FILTER (WHERE status <> 'pending'),
+       min(CAST(id AS text)) FILTER (WHERE status <> 'pending')
+FROM written
+"""
+
+# A last child may end while its parent parks. Whoever comes second must see the other: both lock the parent's row, and
+# children are looked for in the next statement, whose snapshot is later than the lock.
+_LOCK_PARENTS = """
+SELECT id FROM {jobs} WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE
+"""
+
+_WAKE_PARENTS = """
+UPDATE {jobs} AS parent SET waiting_on = NULL, run_at = greatest(parent.run_at, now())
+WHERE parent.id = ANY(CAST(:ids AS uuid[])) AND parent.status = 'pending' AND parent.waiting_on = 'children'
+    AND NOT EXISTS (SELECT FROM {jobs} AS child WHERE child.parent_id = parent.id AND child.status IN ({unfinished}))
+RETURNING parent.queue
+"""
+
+_NOTIFY = """
+SELECT pg_notify('{channel}', payload) FROM unnest(CAST(:payloads AS text[])) AS payload
+"""
+
+_ACTUAL = """
+SELECT id, status, token FROM {jobs} WHERE id = ANY(CAST(:ids AS uuid[]))
+"""
+
+_LOCK_JOBS = """
+SELECT id, status, token, attempt, max_attempts, deadline, now() FROM {jobs}
+WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE
+"""
+
+_RUN_NOW = """
+WITH changed AS (
+    UPDATE {jobs} SET run_at = now()
+    WHERE id = ANY(CAST(:ids AS uuid[])) AND status = 'pending' AND waiting_on IS NULL AND run_at > now()
+    RETURNING id, queue
+)
+SELECT array_agg(id), (SELECT count(pg_notify('{channel}', 'runnable:' || queue)) FROM (
+    SELECT DISTINCT queue FROM changed) AS touched) FROM changed
+"""
+
+_RENEW = """
+UPDATE {jobs} AS job SET lease_expires_at = now() + CAST(:lease AS float8) * interval '1 second'
+FROM unnest(CAST(:ids AS uuid[]), CAST(:tokens AS bigint[])) AS attempt (id, token)
+WHERE job.id = attempt.id AND job.token = attempt.token AND job.status = 'running'
+RETURNING job.id
+"""
+
+_PROGRESS = """
+UPDATE {jobs} SET progress = CAST(:progress AS json)
+WHERE id = CAST(:id AS uuid) AND token = CAST(:token AS bigint) AND status = 'running' RETURNING id
+"""
+
+_EXPIRED = """
+(SELECT id, kind, queue, status, token, attempt, max_attempts, deadline, now() FROM {jobs}
+ WHERE status = 'running' AND lease_expires_at < now()
+ ORDER BY lease_expires_at LIMIT CAST(:limit AS integer) FOR NO KEY UPDATE SKIP LOCKED)
+"""
+
+_OVERDUE = """
+(SELECT id, kind, queue, status, token, attempt, max_attempts, deadline, now() FROM {jobs}
+ WHERE status IN ('created', 'pending') AND deadline IS NOT NULL AND deadline <= now()
+ ORDER BY deadline LIMIT CAST(:limit AS integer) FOR NO KEY UPDATE SKIP LOCKED)
+"""
+
+_COPY_JOBS = """
+COPY {jobs} (id, kind, queue, arguments, status, priority, run_at, max_attempts, timeout_seconds, deadline, owner,
+             tags, metadata) FROM STDIN
+"""
+
+_COPY_HISTORY = """
+COPY {history} (job_id, sequence, attempt, to_status, reason, actor) FROM STDIN
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement in the two spellings of its parameters."""
+
+    named: str
+    """With ``:name``, as ``sqlalchemy.text`` takes it."""
+    native: bytes
+    """With ``%(name)s``, as psycopg takes it."""
+
+
+class Statements:
+    """The statements for one schema.
+
+    Args:
+        schema: the schema of the tables; a valid identifier.
+    """
+
+    def __init__(self, schema: str) -> None:
+        self._names = {
+            "jobs": f'"{schema}".jobs',
+            "history": f'"{schema}".history',
+            "channel": channel(schema),
+            "unfinished": UNFINISHED_SQL,
+        }
+        self.insert = self._statement(_INSERT)
+        self.find_existing = self._statement(_FIND_EXISTING)
+        self.claim = self._statement(_CLAIM)
+        self.apply = self._statement(_APPLY)
+        self.lock_parents = self._statement(_LOCK_PARENTS)
+        self.wake_parents = self._statement(_WAKE_PARENTS)
+        self.notify = self._statement(_NOTIFY)
+        self.actual = self._statement(_ACTUAL)
+        self.lock_jobs = self._statement(_LOCK_JOBS)
+        self.run_now = self._statement(_RUN_NOW)
+        self.renew = self._statement(_RENEW)
+        self.progress = self._statement(_PROGRESS)
+        self.expired = self._statement(_EXPIRED)
+        self.overdue = self._statement(_OVERDUE)
+        self.copy_jobs = self._statement(_COPY_JOBS)
+        self.copy_history = self._statement(_COPY_HISTORY)
+
+    def _statement(self, template: str) -> Statement:
+        named = re.sub(r"\{(\w+)\}", lambda found: self._names[found[1]], template).strip()
+        return Statement(named, re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", named).encode())
+
+
+def channel(schema: str) -> str:
+    """Return the name of the notification channel of a schema."""
+    return f"{schema}_wake"
