@@ -11,6 +11,7 @@
     ├── UnknownJobKind                a kind that this process has not imported
     ├── QueueFull                     refused for now; ``retry_after_seconds`` says when to come back
     ├── JobNotFound
+    ├── RuntimeStopped                the runtime is not running (any more)
     ├── TransitionRefused             a write that lost; the row stays as it was
     │   ├── InvalidTransition         the state machine has no such edge
     │   └── StaleAttempt              another attempt owns the job now
@@ -85,6 +86,10 @@ class JobNotFound(CallboardError, LookupError):
     def __init__(self, job_id: UUID) -> None:
         super().__init__(f"no job has the id {job_id}: it was never spawned here, or retention has removed it")
         self.job_id = job_id
+
+
+class RuntimeStopped(CallboardError):
+    """The runtime has not started, or has stopped. Jobs are not touched by that."""
 
 
 class TransitionRefused(CallboardError):

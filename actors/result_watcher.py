@@ -80,4 +80,5 @@ class ResultWatcher(EventActor):
     async def _ask(self) -> None:
         job_ids = self._waiters.job_ids()
         for start in range(0, len(job_ids), _BATCH):
-            self._waiters.found(await self._store.get_many(job_ids[start : start + _BATCH]))
+            batch = job_ids[start : start + _BATCH]
+            self._waiters.looked_up(batch, await self._store.get_many(batch))

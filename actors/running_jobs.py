@@ -30,6 +30,7 @@ class RunningJobs:
     def __init__(self, limits: Mapping[str, int]) -> None:
         self.slots = Slots(limits)
         self._jobs: dict[UUID, tuple[int, JobHandle]] = {}
+        self._kinds: dict[str, int] = {}
         self._on_free: Callable[[], None] | None = None
         self._empty = asyncio.Event()
         self._empty.set()
@@ -40,6 +41,7 @@ class RunningJobs:
     def add(self, claimed: ClaimedJob, handle: JobHandle) -> None:
         """Record a job that starts; takes its slot."""
         self._jobs[claimed.id] = (claimed.token, handle)
+        self._kinds[claimed.kind] = self._kinds.get(claimed.kind, 0) + 1
         self.slots.take(claimed.queue)
         self._empty.clear()
 
@@ -51,11 +53,16 @@ class RunningJobs:
         known = self._jobs.get(claimed.id)
         if known is not None and known[0] == claimed.token:
             del self._jobs[claimed.id]
+        self._kinds[claimed.kind] -= 1
         self.slots.free(claimed.queue)
         if not self._jobs:
             self._empty.set()
         if self._on_free is not None:
             self._on_free()
+
+    def by_kind(self) -> dict[str, int]:
+        """Count running jobs by kind; kinds that have run before stay, with 0. Any thread."""
+        return dict(self._kinds)
 
     def on_free(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` whenever a slot gets free, from now on."""

@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 from uuid import UUID
 
-from .jobs.state import Reason, Status
+from .errors import JobNotFound
+from .jobs.ended import Ended, ended_from
 from .jobs.types import JobRecord
-
-
-class Ended(NamedTuple):
-    """How a job ended."""
-
-    id: UUID
-    kind: str
-    status: Status
-    result: str | None
-    """JSON text."""
-    stop_reason: Reason | str
-    error: dict[str, Any] | None
 
 
 class Waiters:
@@ -58,21 +46,21 @@ class Waiters:
             if not future.done():
                 future.set_result(ended)
 
-    def found(self, records: Sequence[JobRecord]) -> None:
-        """Tell everybody who waits for those of these jobs that have ended."""
+    def looked_up(self, job_ids: Sequence[UUID], records: Sequence[JobRecord]) -> None:
+        """Take the store's answer about some jobs: ended ones are told, missing ones raise ``JobNotFound``."""
         for record in records:
             if record.status.is_terminal:
                 self.ended(ended_from(record))
+        for missing in set(job_ids).difference(record.id for record in records):
+            self._fail(self._futures.pop(missing, set()), JobNotFound(missing))
 
     def fail(self, exception: Exception) -> None:
         """Make every wait raise: the runtime stops."""
         futures, self._futures = self._futures, {}
         for waiting in futures.values():
-            for future in waiting:
-                if not future.done():
-                    future.set_exception(exception)
+            self._fail(waiting, exception)
 
-
-def ended_from(record: JobRecord) -> Ended:
-    """Return how a stored job ended."""
-    return Ended(record.id, record.kind, record.status, record.result, record.stop_reason or "", record.error)
+    def _fail(self, waiting: set[asyncio.Future[Ended]], exception: Exception) -> None:
+        for future in waiting:
+            if not future.done():
+                future.set_exception(exception)

@@ -67,6 +67,16 @@ class ThreadExecutor:
         """How many abandoned calls still run."""
         return self._abandoned
 
+    @property
+    def idle(self) -> int:
+        """How many threads wait for a call."""
+        return self._idle
+
+    @property
+    def busy(self) -> int:
+        """How many threads run a call that is not abandoned."""
+        return max(0, len(self._threads) - self._idle)
+
     def close(self, timeout_seconds: float) -> None:
         """Take no more calls; wait at most so long for the threads that are not abandoned."""
         with self._changed:

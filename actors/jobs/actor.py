@@ -25,12 +25,13 @@ from callboard.actors.ports import AttemptKeeper, Telemetry
 from callboard.actors.progress import ProgressBoard
 from callboard.actors.retry import WaitStrategy, next_delay_seconds
 from callboard.actors.running_jobs import RunningJobs
-from callboard.actors.waiters import Ended, Waiters
+from callboard.actors.waiters import Waiters
 
 from .call import Call, Outcome, was_cancelled
 from .context import ContextServices, JobContext
 from .decide import Event, Fail, Policy, SoftStop, TimeOut, Transition, UnknownKind, decide
 from .definition import JobDefinition, JobRegistry
+from .ended import Ended
 from .failure import describe, plain_error
 from .interpret import interpret
 from .messages import CodeFinished, CodeStarted, GraceOver, JobMessage, StopAttempt, StopCause, Written

@@ -9,10 +9,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import UUID
 
-from callboard.actors.errors import JobCancelled, JobEnded, JobFailed
-
 from .control import Parked
-from .state import Status, WaitingOn
+from .ended import ended_from
+from .state import WaitingOn
 from .types import AttemptKey, ClaimedJob, JobRecord
 
 if TYPE_CHECKING:
@@ -118,23 +117,17 @@ class JobContext:
         children = await self._on_the_runtimes_loop(key, job, arguments)
         if not all(child.status.is_terminal for child in children):
             raise Parked(WaitingOn.CHILDREN)
-        outcomes = [outcome(child, job.definition.signature.decode_result) for child in children]
-        if not return_exceptions:
-            for ended in outcomes:
-                if isinstance(ended, JobEnded):
-                    raise ended
-        return outcomes
+        decode = job.definition.signature.decode_result
+        results: list[Any] = []
+        for ended in map(ended_from, children):
+            failure = ended.failure()
+            if failure is not None and not return_exceptions:
+                raise failure
+            results.append(decode(ended.result) if failure is None else failure)
+        return results
 
     async def _on_the_runtimes_loop(self, key: str, job: Any, calls: list[tuple[Any, ...]]) -> list[JobRecord]:
         work = self._services.children(self._claimed, key, job, calls)
         if asyncio.get_running_loop() is self._services.loop:
             return await work
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._services.loop))
-
-
-def outcome(record: JobRecord, decode_result: Any) -> Any:
-    """Return an ended job's result, or the exception that says why there is none."""
-    if record.status is Status.COMPLETED:
-        return decode_result(record.result)
-    ended = JobCancelled if record.status is Status.CANCELLED else JobFailed
-    return ended(record.id, record.kind, stop_reason=record.stop_reason or "", error=record.error)

@@ -23,6 +23,10 @@ class JobSignature:
 
     The parameter annotated ``JobContext`` (if any) is left out: the worker supplies it.
 
+    Attributes:
+        names: the names of the other parameters.
+        context_parameter: the name of that one, or None.
+
     Raises:
         JobDefinitionError: an annotation cannot be resolved, or pydantic has no schema for it.
     """
@@ -33,6 +37,7 @@ class JobSignature:
         parameters = list(inspect.signature(function).parameters.values())
         self.context_parameter = next((p.name for p in parameters if _is_context(hints.get(p.name))), None)
         self._parameters = [p for p in parameters if p.name != self.context_parameter]
+        self.names = frozenset(p.name for p in self._parameters)
         self._signature = inspect.Signature(self._parameters)
         self._full_signature = inspect.Signature(parameters)
         self._positional = [p.name for p in self._parameters if p.kind in _POSITIONAL]

@@ -1,0 +1,127 @@
+"""From a call to a row: validates everything before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import pydantic_core
+
+from callboard.actors.errors import ConfigurationError, InvalidArguments, PayloadTooLarge
+
+from .definition import ConfiguredJob, JobDefinition
+from .options import OPTION_NAMES, SpawnOptions
+from .state import Status
+from .types import NewJob
+
+Spawnable: TypeAlias = JobDefinition[Any, Any] | ConfiguredJob[Any, Any]
+
+
+class Spawning:
+    """Makes rows of calls.
+
+    Args:
+        new_id: makes job ids.
+        payload_limit_bytes: largest serialized arguments of one job.
+    """
+
+    def __init__(self, new_id: Callable[[], UUID], *, payload_limit_bytes: int) -> None:
+        self._new_id = new_id
+        self._payload_limit_bytes = payload_limit_bytes
+
+    def one(self, job: Spawnable, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> NewJob:
+        """Return the row of one call.
+
+        Keywords that are parameters of the job's function are its arguments; of the others, those that name an option
+        are options.
+
+        Raises:
+            InvalidArguments, ConfigurationError, PayloadTooLarge: what came does not fit.
+        """
+        definition = _definition(job)
+        parameters = definition.signature.names
+        given = {name: value for name, value in kwargs.items() if name in OPTION_NAMES and name not in parameters}
+        arguments = {name: value for name, value in kwargs.items() if name not in given} if given else kwargs
+        options = job.spawn_options.override(given)
+        text = self._within_limit(definition, definition.signature.encode(args, arguments))
+        return _row(self._new_id(), definition.kind, text, options, _metadata(options))
+
+    def many(
+        self, job: Spawnable, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]], options: Mapping[str, Any]
+    ) -> list[NewJob]:
+        """Return the rows of many calls with the same options; each call is a tuple or a mapping of arguments.
+
+        Raises:
+            InvalidArguments, ConfigurationError, PayloadTooLarge: what came does not fit; names the call's position.
+        """
+        definition = _definition(job)
+        chosen = job.spawn_options.override(options)
+        if chosen.unique_key is not None:
+            raise ConfigurationError(
+                "spawn_many gives every job the same options; a unique_key fits one job: use spawn"
+            )
+        metadata, kind, encode, new_id = _metadata(chosen), definition.kind, definition.signature.encode, self._new_id
+        rows = []
+        for position, call in enumerate(calls):
+            args, kwargs = _unpack(position, call)
+            try:
+                text = self._within_limit(definition, encode(args, kwargs))
+            except (InvalidArguments, PayloadTooLarge) as error:
+                raise type(error)(f"call {position}: {error}") from error
+            rows.append(_row(new_id(), kind, text, chosen, metadata))
+        return rows
+
+    def _within_limit(self, definition: JobDefinition[Any, Any], text: str) -> str:
+        limit = self._payload_limit_bytes
+        if len(text) > limit // 4:  # a character has at most 4 bytes
+            size = len(text.encode())
+            if size > limit:
+                raise PayloadTooLarge(
+                    f"the arguments of {definition.kind} take {size:,} bytes of JSON; at most {limit:,} are stored "
+                    f"(CALLBOARD_PAYLOAD_LIMIT_BYTES). Store the data elsewhere and pass where it is"
+                )
+        return text
+
+
+def _definition(job: Spawnable) -> JobDefinition[Any, Any]:
+    if not isinstance(job, JobDefinition | ConfiguredJob):
+        raise ConfigurationError(
+            f"spawn expects a job, got {type(job).__name__} {job!r}; decorate the function with @job"
+        )
+    return job.definition
+
+
+def _metadata(options: SpawnOptions) -> str | None:
+    return pydantic_core.to_json(options.metadata).decode() if options.metadata else None
+
+
+def _unpack(position: int, call: object) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    if isinstance(call, tuple):
+        return call, {}
+    if isinstance(call, Mapping):
+        return (), call
+    raise InvalidArguments(
+        f"call {position}: expected a tuple or a mapping of arguments, got {type(call).__name__}; "
+        f"for one argument write (value,)"
+    )
+
+
+def _row(job_id: UUID, kind: str, arguments: str, options: SpawnOptions, metadata: str | None) -> NewJob:
+    return NewJob(
+        id=job_id,
+        kind=kind,
+        queue=options.queue,
+        arguments=arguments,
+        status=Status.CREATED if options.hold else Status.PENDING,
+        priority=options.priority,
+        delay_seconds=options.delay_seconds,
+        run_at=options.run_at,
+        max_attempts=options.max_attempts,
+        timeout_seconds=options.timeout_seconds,
+        deadline_seconds=options.deadline_seconds,
+        unique_key=options.unique_key,
+        owner=options.owner,
+        tags=options.tags,
+        metadata=metadata,
+    )

@@ -1,0 +1,292 @@
+"""The front door: what a runtime is made of, how it starts, and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import time
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from callboard.actors.clock import Clock, SystemClock
+from callboard.actors.errors import ConfigurationError, RuntimeStopped, StoreUnavailable
+from callboard.actors.jobs.definition import JobRegistry, default_registry
+from callboard.actors.jobs.identifier import uuid7
+from callboard.actors.jobs.spawning import Spawning
+from callboard.actors.listener import Listener
+from callboard.actors.loop_dispatcher import LoopDispatcher
+from callboard.actors.result_watcher import LookUp, ResultWatcher
+from callboard.actors.settings import Settings
+from callboard.actors.system import ActorSystem
+from callboard.persistence import stores
+from callboard.persistence.stores import StoreParts
+from callboard.supervision.child_spec import ChildSpec
+from callboard.supervision.endpoint import Endpoint
+from callboard.supervision.health import HealthRegistry
+from callboard.supervision.metrics import PrometheusTelemetry
+
+from .client import JobClient
+from .worker import Worker, periodic
+
+BEAT_INTERVAL_SECONDS = 1.0
+STORE_CHECK_INTERVAL_SECONDS = 5.0
+SUMMARY_INTERVAL_SECONDS = 15.0
+_NO_JOB = UUID(int=0)
+
+
+class Runtime(JobClient):
+    """Callboard in one process; an async context manager that runs on the event loop where it is entered.
+
+    ::
+
+        async with Runtime(Settings(database_url="postgresql://...")) as runtime:
+            ref = await runtime.spawn(summarize, 42)
+            print(await ref.result(timeout=30))
+
+    Args:
+        settings: default: read from the environment (``CALLBOARD_...``).
+        work: whether this process runs jobs too (default). A process that only spawns says ``work=False``.
+        registry: the jobs that this process can run; default: everything decorated with ``@job`` and imported.
+        parts: the store; default PostgreSQL at ``settings.database_url``. ``callboard.testing`` passes the memory one.
+        clock: the time.
+
+    Attributes:
+        settings: as given.
+        node: this process's name in history and listings.
+        telemetry: its measurements; ``telemetry.registry`` is what ``/metrics`` shows.
+        health: what the probes ask.
+
+    Raises:
+        ConfigurationError: there is no database URL.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        work: bool = True,
+        registry: JobRegistry = default_registry,
+        parts: StoreParts | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        if parts is None and self.settings.database_url is None:
+            raise ConfigurationError(
+                "no database: CALLBOARD_DATABASE_URL is not set, and neither is Settings(database_url=...). Set one of "
+                "them to a PostgreSQL URL, or try `callboard dev`, which starts a private server"
+            )
+        self._work = work
+        self._registry = registry
+        self._clock = clock or SystemClock()
+        self.node = self.settings.node()
+        self.health = HealthRegistry(self._clock, hang_limit_seconds=self.settings.hang_limit_seconds)
+        self.telemetry = PrometheusTelemetry(
+            version=importlib.metadata.version("callboard"),
+            actors_alive=self._actors_alive,
+            jobs_running=self._jobs_running,
+            readiness_state=self.health.readiness_state,
+        )
+        self._parts = parts or stores.postgres(self.settings, self.telemetry)
+        super().__init__(
+            self._parts.store,
+            Spawning(uuid7, payload_limit_bytes=self.settings.payload_limit_bytes),
+            self.telemetry,
+            actor=f"{'node' if work else 'client'}:{self.node}",
+            poll_interval_seconds=self.settings.poll_interval_seconds,
+        )
+        self._system: ActorSystem | None = None
+        self._worker: Worker | None = None
+        self._endpoint: Endpoint | None = None
+        self._ended: asyncio.Event | None = None
+
+    async def __aenter__(self) -> Runtime:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    # Starting
+
+    async def start(self) -> None:
+        """Connect, check the schema, start the supervised parts.
+
+        Raises:
+            StoreUnavailable, ServerTooOld, SchemaMissing, SchemaMismatch: the database is not usable; nothing runs.
+            ConfigurationError: the metrics port is taken, or the runtime was started before.
+        """
+        if self._ended is not None:
+            raise ConfigurationError("this runtime was started before; make a new Runtime to start again")
+        self._ended = asyncio.Event()
+        try:
+            await self._parts.store.open()
+            await self._start_parts()
+        except BaseException:
+            await self.stop(drain_timeout_seconds=0)
+            raise
+        self.health.startup_finished()
+
+    async def _start_parts(self) -> None:
+        self._system = system = ActorSystem(
+            loop_dispatcher=LoopDispatcher.attach(asyncio.get_running_loop()),
+            clock=self._clock,
+            ask_timeout_seconds=self.settings.ask_timeout_seconds,
+        )
+        specs = [
+            periodic("heart", self._beat, BEAT_INTERVAL_SECONDS),
+            ChildSpec(
+                "result_watcher",
+                ResultWatcher,
+                (self._parts.store, self._waiters),
+                {"poll_interval_seconds": self.poll_interval_seconds},
+            ),
+        ]
+        if self._work:
+            self._worker = self._make_worker(system)
+            await self._worker.start()
+            specs += self._worker.child_specs()
+        if self._work or self.settings.metrics_port is not None:
+            specs.append(periodic("store_check", self._check_store, STORE_CHECK_INTERVAL_SECONDS, jitter=0.2))
+        if self.settings.metrics_port is not None:
+            specs.append(periodic("store_summary", self._refresh_summary, SUMMARY_INTERVAL_SECONDS, jitter=0.2))
+            self._serve(self.settings.metrics_port)
+        specs.append(ChildSpec("listener", Listener, (self._parts.wake_ups, self._on_hint)))
+        self._running = True
+        self._supervise(system, specs)
+
+    def _make_worker(self, system: ActorSystem) -> Worker:
+        for queue, slots in self.settings.queues.items():
+            self.telemetry.set_job_slots(queue, slots)
+        return Worker(
+            self.settings,
+            self._parts,
+            system,
+            registry=self._registry,
+            spawning=self._spawning,
+            waiters=self._waiters,
+            telemetry=self.telemetry,
+            clock=self._clock,
+            node=self.node,
+        )
+
+    def _serve(self, port: int) -> None:
+        self._endpoint = Endpoint(self.telemetry.registry, self.health, host=self.settings.metrics_host, port=port)
+        self._endpoint.start()
+
+    def _supervise(self, system: ActorSystem, specs: Sequence[ChildSpec]) -> None:
+        raise NotImplementedError
+
+    @property
+    def metrics_url(self) -> str | None:
+        """Where ``/metrics`` and the probes are served, without a path; None where they are not."""
+        return None if self._endpoint is None else self._endpoint.url
+
+    # Stopping
+
+    async def stop(self, *, drain_timeout_seconds: float | None = None) -> None:
+        """Stop in order: claim no more, let jobs end, write everything, close everything. Twice is fine.
+
+        Args:
+            drain_timeout_seconds: how long running jobs may take; what has not ended by then goes back to its queue
+                without a counted attempt. Default: ``settings.drain_timeout_seconds``.
+        """
+        self.health.draining()
+        worker, self._worker = self._worker, None
+        system, self._system = self._system, None
+        if worker is not None and system is not None:
+            timeout = self.settings.drain_timeout_seconds if drain_timeout_seconds is None else drain_timeout_seconds
+            await worker.drain(timeout)
+        self._running = False
+        self._waiters.fail(RuntimeStopped("the runtime stopped while somebody waited; the job itself is not touched"))
+        if system is not None:
+            await system.aclose()
+        if worker is not None:
+            await worker.stop()
+        endpoint, self._endpoint = self._endpoint, None
+        if endpoint is not None:
+            await asyncio.to_thread(endpoint.stop)
+        await self._parts.store.close()
+
+    def stop_waiting_for_jobs(self) -> None:
+        """Cut a stop's draining short: what runs is told to end and goes back to its queue."""
+        if self._worker is not None:
+            self._worker.put_back_now()
+
+    async def wait_given_up(self) -> None:
+        """Return when the root supervisor has given up: too many restarts in too short a time. End the process then."""
+        if self._ended is None:
+            raise RuntimeStopped("the runtime has not started")
+        await self._ended.wait()
+
+    # What the parts tell each other
+
+    def _on_hint(self, topic: str, detail: str) -> None:
+        system, worker = self._system, self._worker
+        if system is None:
+            return
+        match topic:
+            case "runnable":
+                if worker is not None and detail in self.settings.queues:
+                    worker.look()
+            case "cancelled":
+                if worker is not None:
+                    worker.job_cancelled(UUID(detail))
+            case "ended":
+                system.send("result_watcher", LookUp())
+            case "reconnected":
+                system.send("result_watcher", LookUp())
+                if worker is not None:
+                    worker.look()
+        self.pulse.beat()
+
+    def _spawned(self, queue: str) -> None:
+        if self._worker is not None and queue in self.settings.queues:
+            self._worker.look()
+
+    def _wait_begins(self) -> None:
+        if self._system is not None:
+            self._system.send("result_watcher", LookUp())
+
+    def _were_cancelled(self, job_ids: Sequence[UUID]) -> None:
+        if self._worker is not None:
+            for job_id in job_ids:
+                self._worker.job_cancelled(job_id)
+
+    # What is done again and again
+
+    async def _beat(self) -> None:
+        self.health.beat()
+        if self._worker is not None:
+            self._parts.keeper.beat()
+            threads = self._worker.threads
+            self.telemetry.set_job_threads(busy=threads.busy, idle=threads.idle, abandoned=threads.abandoned)
+
+    async def _check_store(self) -> None:
+        try:
+            if self._work:
+                await self._parts.store.register_node(self.node)
+            else:
+                await self._parts.store.get(_NO_JOB)
+        except StoreUnavailable as error:
+            self.health.store_checked(str(error))
+            raise
+        self.health.store_checked()
+
+    async def _refresh_summary(self) -> None:
+        began = time.perf_counter()
+        try:
+            summary = await self._parts.store.summary()
+        except StoreUnavailable:
+            self.telemetry.store_summary_failed()
+            raise
+        self.telemetry.store_summary_refreshed(
+            summary, at=self._clock.now(), duration_seconds=time.perf_counter() - began
+        )
+
+    # What a scrape asks, in the scraper's thread
+
+    def _actors_alive(self) -> Mapping[str, int]:
+        raise NotImplementedError
+
+    def _jobs_running(self) -> Mapping[str, int]:
+        return {} if self._worker is None else self._worker.running.by_kind()

@@ -1,0 +1,259 @@
+"""The half of a runtime that runs jobs: what its parts are, how they start, and how they stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+from callboard.actors.claimer import Claimer, Look, StopClaiming
+from callboard.actors.clock import Clock
+from callboard.actors.errors import StoreUnavailable
+from callboard.actors.executors.event_loop import EventLoopExecutor
+from callboard.actors.executors.thread import ThreadExecutor
+from callboard.actors.jobs.actor import JobActor, JobEnvironment
+from callboard.actors.jobs.decide import Policy
+from callboard.actors.jobs.definition import JobRegistry
+from callboard.actors.jobs.messages import StopAttempt, StopCause
+from callboard.actors.jobs.spawning import Spawnable, Spawning
+from callboard.actors.jobs.types import AttemptKey, ClaimedJob, JobRecord, Rescued
+from callboard.actors.outbox import Outbox
+from callboard.actors.periodic import Periodic, Tick
+from callboard.actors.ports import Telemetry
+from callboard.actors.progress import ProgressBoard
+from callboard.actors.retry import default_wait, next_delay_seconds
+from callboard.actors.running_jobs import RunningJobs
+from callboard.actors.settings import Settings
+from callboard.actors.system import ActorSystem
+from callboard.actors.waiters import Waiters
+from callboard.persistence.stores import StoreParts
+from callboard.persistence.writer import Writer
+from callboard.supervision.child_spec import ChildSpec
+
+_log = logging.getLogger(__name__)
+
+RESCUE_BATCH = 500
+PROGRESS_INTERVAL_SECONDS = 0.5
+HOUSEKEEPING_INTERVAL_SECONDS = 3600.0
+LAST_WRITES_SECONDS = 10.0
+"""How long a stop waits, after the last function has ended, for the database to take the last transitions."""
+_REMEMBERED_CANCELS = 1000
+
+
+class Worker:
+    """Claims jobs, runs them, writes what became of them, and rescues those of dead workers.
+
+    Args:
+        settings: limits and intervals.
+        parts: the store with its wake-ups and its lease keeper.
+        system: where actors live.
+        registry: the kinds that this process can run.
+        spawning: for children of jobs.
+        waiters: who waits for jobs in this process.
+        telemetry: measurements.
+        clock: the time.
+        node: this process's name.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        parts: StoreParts,
+        system: ActorSystem,
+        *,
+        registry: JobRegistry,
+        spawning: Spawning,
+        waiters: Waiters,
+        telemetry: Telemetry,
+        clock: Clock,
+        node: str,
+    ) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._system = system
+        self._spawning = spawning
+        self._telemetry = telemetry
+        self._node = node
+        self._loop = asyncio.get_running_loop()
+        self._cancelled_early: dict[UUID, None] = {}
+        self._progress = ProgressBoard()
+        self.outbox = Outbox()
+        self.running = RunningJobs(settings.queues)
+        self.threads = ThreadExecutor(settings.event_loop_threadpool_max_workers)
+        self.retry = default_wait(settings.retry_initial_seconds, settings.retry_max_seconds)
+        self.policy = Policy(unknown_kind_grace_seconds=settings.unknown_kind_grace_seconds)
+        self.environment = JobEnvironment(
+            registry=registry,
+            executors={"async": EventLoopExecutor(self._loop), "thread": self.threads},
+            services=self,
+            outbox=self.outbox,
+            running=self.running,
+            waiters=waiters,
+            progress=self._progress,
+            keeper=parts.keeper,
+            telemetry=telemetry,
+            clock=clock,
+            policy=self.policy,
+            retry=self.retry,
+            cancel_grace_seconds=settings.cancel_grace_seconds,
+            result_limit_bytes=settings.result_limit_bytes,
+        )
+
+    # What is supervised
+
+    def child_specs(self) -> list[ChildSpec]:
+        """Return the supervised actors, in starting order: nobody claims before everything else runs."""
+        settings, store = self._settings, self._parts.store
+        self._progress.on_flush(lambda: self._system.send("progress", Tick()))
+        return [
+            ChildSpec(
+                "writer",
+                Writer,
+                (store, self.outbox),
+                {"actor": f"node:{self._node}", "batch_size": settings.write_batch_size},
+            ),
+            periodic("progress", self._flush_progress, PROGRESS_INTERVAL_SECONDS),
+            periodic("rescuer", self._rescue, settings.rescue_interval_seconds, jitter=0.3),
+            periodic("housekeeper", store.housekeep, HOUSEKEEPING_INTERVAL_SECONDS, jitter=0.3),
+            ChildSpec(
+                "claimer",
+                Claimer,
+                (store, self.running, self.start_job, self._parts.keeper, self._telemetry),
+                {
+                    "node": self._node,
+                    "lease_seconds": settings.lease_seconds,
+                    "batch_size": settings.claim_batch_size,
+                    "poll_interval_seconds": settings.poll_interval_seconds,
+                },
+            ),
+        ]
+
+    async def start(self) -> None:
+        """Prepare what the actors need. Before they start."""
+        await self._parts.store.register_node(self._node)
+        self._parts.keeper.start(self._attempts_lost)
+
+    # The life of jobs
+
+    def start_job(self, claimed: ClaimedJob) -> None:
+        """Start the actor of a claimed job."""
+        ref = self._system.spawn(JobActor, claimed, self.environment)
+        self.running.add(claimed, ref)
+        if claimed.id in self._cancelled_early:
+            ref.send(StopAttempt(StopCause.CANCELLED))
+
+    def look(self) -> None:
+        """Look for jobs now: there may be some."""
+        self._system.send("claimer", Look())
+
+    def job_cancelled(self, job_id: UUID) -> None:
+        """Stop a job's code, because the job is cancelled in the database."""
+        if self.running.stop_job(job_id, StopAttempt(StopCause.CANCELLED)):
+            return
+        # A claim may have taken it and not have returned yet.
+        self._cancelled_early[job_id] = None
+        if len(self._cancelled_early) > _REMEMBERED_CANCELS:
+            del self._cancelled_early[next(iter(self._cancelled_early))]
+
+    def _attempts_lost(self, attempts: Sequence[AttemptKey]) -> None:
+        """Called from the lease keeper's thread."""
+        self._loop.call_soon_threadsafe(self.running.stop_attempts, list(attempts), StopAttempt(StopCause.LOST))
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Claim no more, let running jobs end, put back those that have not ended in time, write everything."""
+        claimer = self._system.find("claimer")
+        if claimer is not None:
+            await claimer.ask(StopClaiming(), block=False)
+        if await self._empty_within(timeout_seconds):
+            return
+        _log.warning(
+            "%d jobs have not ended within %.1f s: they go back to their queues", len(self.running), timeout_seconds
+        )
+        self.running.stop_all(StopAttempt(StopCause.SHUTDOWN))
+        if not await self._empty_within(self._settings.cancel_grace_seconds + LAST_WRITES_SECONDS):
+            _log.error(
+                "%d jobs could not be put back, the database does not answer; their leases expire within %.0f s",
+                len(self.running),
+                self._settings.lease_seconds,
+            )
+
+    def put_back_now(self) -> None:
+        """Cancel a drain's waiting: running jobs are told to end and go back to their queues."""
+        self.running.stop_all(StopAttempt(StopCause.SHUTDOWN))
+
+    async def stop(self) -> None:
+        """End what ``start`` began. After the actors have ended."""
+        await asyncio.to_thread(self.threads.close, self._settings.cancel_grace_seconds)
+        await asyncio.to_thread(self._parts.keeper.stop)
+        try:
+            await self._parts.store.forget_node(self._node)
+        except StoreUnavailable as error:
+            _log.warning("cannot say goodbye to the database: %s", error)
+
+    async def _empty_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self.running.wait_empty()
+        except TimeoutError:
+            return False
+        return True
+
+    # What contexts of jobs use
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The runtime's event loop."""
+        return self._loop
+
+    def progress(self, attempt: AttemptKey, progress: dict[str, Any]) -> None:
+        """Keep a progress report until it is stored. Any thread."""
+        self._progress.report(attempt, progress)
+
+    async def children(
+        self, parent: ClaimedJob, key: str, job: Spawnable, calls: Sequence[tuple[Any, ...]]
+    ) -> list[JobRecord]:
+        """Return the children of ``parent`` under ``key``, spawning those that do not exist yet."""
+        store = self._parts.store
+        found = await store.children(parent.id, key)
+        if len(found) < len(calls):
+            rows = [
+                row._replace(parent_id=parent.id, child_key=key, child_index=index)
+                for index, row in enumerate(self._spawning.many(job, calls, {}))
+            ]
+            spawned = await store.spawn(rows, actor=f"node:{self._node}")
+            created = sum(child.created for child in spawned)
+            self._telemetry.jobs_created(rows[0].kind, rows[0].queue, created)
+            found = await store.children(parent.id, key)
+            self.look()
+        return found[: len(calls)]
+
+    # What is done again and again
+
+    async def _flush_progress(self) -> None:
+        for attempt, progress in self._progress.take().items():
+            await self._parts.store.progress(attempt, progress)
+            self._progress.flushed(attempt)
+
+    async def _rescue(self) -> None:
+        rescued: list[Rescued] = await self._parts.store.rescue(
+            actor=f"node:{self._node}",
+            policy=self.policy,
+            limit=RESCUE_BATCH,
+            retry_delay_seconds=lambda attempt: next_delay_seconds(self.retry, attempt),
+        )
+        for job in rescued:
+            self._telemetry.job_rescued(job.reason)
+            _log.warning("job %s (%s) is rescued: %s, now %s", job.job_id, job.kind, job.reason, job.to_status)
+        if rescued:
+            self.look()
+        if len(rescued) == RESCUE_BATCH:
+            self._system.send("rescuer", Tick())
+
+
+def periodic(
+    name: str, action: Callable[[], Awaitable[None]], interval_seconds: float, *, jitter: float = 0.0
+) -> ChildSpec:
+    """Return the specification of a child that does one thing again and again."""
+    return ChildSpec(name, Periodic, (name, action), {"interval_seconds": interval_seconds, "jitter": jitter})
