@@ -95,6 +95,9 @@ class EmbeddedServer:
                 self._launcher = self._prepare(folder)
                 self._launcher.adopt_or_launch()
                 folder.join()
+        except OSError as error:
+            self._discard()
+            raise EmbeddedServerError(f"cannot start an embedded server in {folder.home}: {error}") from error
         except BaseException:
             self._discard()
             raise

@@ -38,6 +38,7 @@ _LOCK_INTERVAL_SECONDS = 0.02
 _SYSTEM_HOME = Path("/var/lib/callboard")
 _SHARED_FOLDERS = ("/tmp", "/var/tmp")
 _LOG_TAIL_LINES = 20
+_LITTLE_SPACE_BYTES = 32 * 2**20  # one WAL segment and its successor
 
 
 class ServerFolder:
@@ -98,13 +99,13 @@ class ServerFolder:
                 ) from None
             return None
 
-    def log_tail(self) -> str:
-        """Return the last lines of the server's log, indented, for messages."""
-        try:
-            lines = self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
-        except OSError as error:
-            return f"  (no log: {error})"
-        return "\n".join(f"  {line}" for line in lines) or "  (the log is empty)"
+    def symptoms(self) -> str:
+        """Return what explains a failure: a full disk, and the last lines of the server's log, indented."""
+        free_bytes = shutil.disk_usage(self.cluster.parent).free
+        lines = self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:] or ["(its log is empty)"]
+        if free_bytes < _LITTLE_SPACE_BYTES:  # then the log may be empty, because it could not be written either
+            lines.insert(0, f"(the disk is full, or nearly: {free_bytes // 2**20} MiB free in {self.cluster.parent})")
+        return "\n".join(f"  {line}" for line in lines)
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:

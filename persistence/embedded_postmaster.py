@@ -193,11 +193,11 @@ def wait_until_ready(folder: ServerFolder, pid: int) -> Postmaster:
         if found is not None and found.ready:
             return found
         if not is_server(pid, folder.cluster):
-            raise EmbeddedServerError(f"the embedded PostgreSQL of {folder.home} did not start:\n{folder.log_tail()}")
+            raise EmbeddedServerError(f"the embedded PostgreSQL of {folder.home} did not start:\n{folder.symptoms()}")
         time.sleep(_POLL_INTERVAL_SECONDS)
     raise EmbeddedServerError(
         f"the embedded PostgreSQL of {folder.home} (process {pid}) was not ready after "
-        f"{_START_TIMEOUT_SECONDS:.0f} s; it goes on trying. Its log:\n{folder.log_tail()}"
+        f"{_START_TIMEOUT_SECONDS:.0f} s; it goes on trying. Its log:\n{folder.symptoms()}"
     )
 
 

@@ -15,6 +15,7 @@ import pytest
 from callboard.actors.errors import ConfigurationError, EmbeddedServerError, StoreError
 from callboard.persistence import embedded_account, embedded_folder
 from callboard.persistence.embedded import EmbeddedServer
+from callboard.persistence.embedded_folder import ServerFolder
 from callboard.persistence.embedded_guard import is_server
 from tests.support.waiting import wait_until
 
@@ -279,9 +280,7 @@ class TestRefused:
     def test_data_of_another_major_version(self, folder):
         (folder / "cluster").mkdir(parents=True)
         (folder / "cluster" / "PG_VERSION").write_text("11\n")
-        with pytest.raises(
-            EmbeddedServerError, match=r"(?s)made by PostgreSQL 11.*no server binaries of PostgreSQL 11"
-        ):
+        with pytest.raises(EmbeddedServerError, match=r"(?s)made by PostgreSQL 11.*no server binaries of"):
             EmbeddedServer(folder).start()
 
     def test_a_folder_that_is_a_data_directory_itself(self, folder):
@@ -310,6 +309,14 @@ class TestRefused:
         with pytest.raises(EmbeddedServerError, match=r"(?s)did not start.*no_such_setting"):
             EmbeddedServer(folder, settings={"no_such_setting": "1"}).start()
         assert processes_below(folder) == []
+
+    def test_a_full_disk_is_named_even_if_the_log_could_not_be_written(self, folder, monkeypatch):
+        folder.mkdir()
+        (folder / "server.log").write_text("")
+        usage = shutil.disk_usage(folder)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=3 * 2**20 + 5))
+        assert "(the disk is full, or nearly: 3 MiB free in" in ServerFolder(folder).symptoms()
+        assert "(its log is empty)" in ServerFolder(folder).symptoms()
 
     def test_use_before_start(self):
         with pytest.raises(EmbeddedServerError, match=r"has not been started: call start\(\)"):

@@ -39,7 +39,7 @@ def test_version_is_read_from_the_program_s_output(output, version):
 
 
 def test_output_without_a_version_is_quoted():
-    with pytest.raises(EmbeddedServerError, match="got 'mysqld 8.0'"):
+    with pytest.raises(EmbeddedServerError, match=r"got 'mysqld 8\.0'"):
         parse_version("mysqld 8.0")
 
 
@@ -105,7 +105,7 @@ def test_named_folder_without_a_server_is_refused_and_not_passed_over(tmp_path):
 
 def test_named_folder_with_an_old_server_is_refused_as_too_old(tmp_path):
     directory = installation(tmp_path / "bin", "postgres (PostgreSQL) 9.6.24")
-    with pytest.raises(ServerTooOld, match=r"9\.6, older than 14|9\.6"):
+    with pytest.raises(ServerTooOld, match=r"9\.6, older than 14"):
         find_binaries(environment={"CALLBOARD_POSTGRES_BIN": str(directory), "PATH": ""})
 
 

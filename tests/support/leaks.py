@@ -13,18 +13,22 @@ _THREADS_END_SECONDS = 5.0
 _TASKS_END_SECONDS = 1.0
 
 
-def assert_no_new_threads(before: Collection[threading.Thread]) -> None:
+def assert_no_new_threads(
+    before: Collection[threading.Thread], *, timeout_seconds: float = _THREADS_END_SECONDS
+) -> None:
     """Wait briefly for ending threads; fail with the names and stacks of those that stay."""
     left = last_value(
         lambda: [thread for thread in threading.enumerate() if thread not in before],
-        timeout_seconds=_THREADS_END_SECONDS,
+        timeout_seconds=timeout_seconds,
     )
     assert not left, "the test left threads running:\n" + "\n".join(_describe_thread(thread) for thread in left)
 
 
-async def assert_no_new_tasks(before: Collection["asyncio.Task[object]"]) -> None:
+async def assert_no_new_tasks(
+    before: Collection["asyncio.Task[object]"], *, timeout_seconds: float = _TASKS_END_SECONDS
+) -> None:
     """Let ending tasks end; cancel those that stay, and fail with their names and stacks."""
-    deadline = time.monotonic() + _TASKS_END_SECONDS
+    deadline = time.monotonic() + timeout_seconds
     while left := _new_tasks(before):
         if time.monotonic() > deadline:
             break

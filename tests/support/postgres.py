@@ -70,10 +70,10 @@ def unique_name() -> str:
     return f"callboard_test_{uuid4().hex}"
 
 
-def assert_no_connections(server: Server, database: str) -> None:
+def assert_no_connections(server: Server, database: str, *, timeout_seconds: float = _CONNECTIONS_END_SECONDS) -> None:
     """Wait briefly for ending connections; fail with the names of those that stay."""
     with psycopg.connect(server.url, autocommit=True) as connection:
-        left = last_value(lambda: _connections(connection, database), timeout_seconds=_CONNECTIONS_END_SECONDS)
+        left = last_value(lambda: _connections(connection, database), timeout_seconds=timeout_seconds)
     assert not left, "the test left connections to its database open:\n" + "\n".join(left)
 
 

@@ -1,7 +1,7 @@
 """A process that starts an embedded server, prints where, and keeps it until its standard input ends.
 
 For tests that kill a server's owner, or that need several at once, or one that is an ordinary user.
-Usage: ``python -m tests.support.server_owner [--fork] [FOLDER]``; ``--fork`` also starts a child by fork, which lives on.
+Usage: ``python -m tests.support.server_owner [--fork] [FOLDER]``; ``--fork`` also forks a child, which lives on.
 """
 
 import json
@@ -20,7 +20,9 @@ def main(arguments: list[str]) -> None:
     folders = [Path(argument) for argument in arguments if argument != "--fork"]
     with EmbeddedServer(folders[0] if folders else None) as server:
         child = fork_child() if fork else None
-        print(json.dumps({"url": server.url, "pid": server.pid, "user": os.geteuid(), "child": child}), flush=True)
+        json.dump({"url": server.url, "pid": server.pid, "user": os.geteuid(), "child": child}, sys.stdout)
+        sys.stdout.write("\n")
+        sys.stdout.flush()
         sys.stdin.read()
 
 
