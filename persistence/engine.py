@@ -144,7 +144,7 @@ def readable_errors(operation: str) -> Iterator[None]:
         ) from error
     except exc.DBAPIError as error:
         raise _translated(operation, error.orig or error) from error
-    except (psycopg.Error, OSError) as error:
+    except (psycopg.Error, OSError, UnicodeEncodeError) as error:
         raise _translated(operation, error) from error
 
 
@@ -159,6 +159,6 @@ def _translated(operation: str, error: BaseException) -> StoreError:
             f"{operation}: the database cannot be reached, or the connection was lost ({message}); "
             f"check CALLBOARD_DATABASE_URL and the server"
         )
-    if isinstance(error, psycopg.DataError):
+    if isinstance(error, psycopg.DataError | UnicodeEncodeError):
         return StoreError(f"{operation}: PostgreSQL cannot store a value ({message}); nothing was written")
     return StoreError(f"{operation}: {message}")

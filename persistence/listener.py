@@ -81,8 +81,8 @@ class PostgresWakeUps:
                     _pass_on(notification.payload, on_hint)
         except TimeoutError:
             raise StoreUnavailable(
-                f"listen: no echo of a notification within {self._limit:g} s; the connection is dead, or leads through a "
-                f"transaction-mode pooler: set CALLBOARD_DIRECT_DATABASE_URL to the server itself"
+                f"listen: no echo of a notification within {self._limit:g} s; the connection is dead, or leads "
+                f"through a transaction-mode pooler: set CALLBOARD_DIRECT_DATABASE_URL to the server itself"
             ) from None
 
 

@@ -1,0 +1,140 @@
+"""How the memory store makes and changes a record: what the SQL statements say, in Python."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from callboard.actors.errors import StoreError
+from callboard.actors.jobs.decide import Transition
+from callboard.actors.jobs.state import Status
+from callboard.actors.jobs.types import JobFilter, JobRecord, NewJob
+
+
+def new_record(job: NewJob, now: datetime) -> JobRecord:
+    """Return the record of a new job.
+
+    Raises:
+        StoreError: a text that PostgreSQL could not store either.
+    """
+    for name in ("kind", "queue", "unique_key", "owner", "child_key"):
+        check_text(name, getattr(job, name) or "")
+    for tag in job.tags:
+        check_text("tags", tag)
+    check_json("arguments", job.arguments)
+    metadata = check_json("metadata", job.metadata or "{}")
+    deadline = job.deadline_seconds
+    return JobRecord(
+        id=job.id,
+        kind=job.kind,
+        queue=job.queue,
+        status=job.status,
+        priority=job.priority,
+        run_at=now + timedelta(seconds=job.delay_seconds) if job.run_at is None else job.run_at,
+        attempt=0,
+        max_attempts=job.max_attempts,
+        token=0,
+        arguments=job.arguments,
+        result=None,
+        error=None,
+        stop_reason=None,
+        waiting_on=None,
+        progress=None,
+        owner=job.owner,
+        tags=tuple(job.tags),
+        metadata=metadata if isinstance(metadata, dict) else {},
+        unique_key=job.unique_key,
+        parent_id=job.parent_id,
+        child_key=job.child_key,
+        child_index=job.child_index,
+        node=None,
+        timeout_seconds=job.timeout_seconds,
+        deadline=None if deadline is None else now + timedelta(seconds=deadline),
+        lease_expires_at=None,
+        created_at=now,
+        started_at=None,
+        finished_at=None,
+    )
+
+
+def transitioned(job: JobRecord, change: Transition, now: datetime) -> JobRecord:
+    """Return the record after a transition."""
+    ended = change.to_status is not Status.PENDING
+    if ended:
+        run_at = job.run_at
+    elif change.from_status is Status.CREATED:
+        run_at = max(job.run_at, now)
+    else:
+        run_at = now + timedelta(seconds=change.delay_seconds)
+    keeps_error = change.to_status in {Status.FAILED, Status.PENDING}
+    return replace(
+        job,
+        status=change.to_status,
+        attempt=job.attempt if change.counted else job.attempt - 1,
+        run_at=run_at,
+        waiting_on=change.waiting_on,
+        lease_expires_at=None,
+        finished_at=now if ended else None,
+        stop_reason=change.reason.value if ended else None,
+        result=change.result,
+        error=(change.error or job.error) if keeps_error else None,
+    )
+
+
+def needs_rescue(job: JobRecord, now: datetime) -> bool:
+    """Tell whether a sweep must look at a job."""
+    if job.status is Status.RUNNING:
+        return job.lease_expires_at is not None and job.lease_expires_at < now
+    return not job.status.is_terminal and job.deadline is not None and job.deadline <= now
+
+
+def matches(job: JobRecord, where: JobFilter) -> bool:
+    """Tell whether a job is in a listing."""
+    return (
+        (not where.statuses or job.status in where.statuses)
+        and (not where.kinds or job.kind in where.kinds)
+        and (not where.queues or job.queue in where.queues)
+        and set(where.tags) <= set(job.tags)
+        and (where.owner is None or job.owner == where.owner)
+        and (where.parent_id is None or job.parent_id == where.parent_id)
+    )
+
+
+def check_text(field: str, value: str) -> None:
+    """Refuse what PostgreSQL's ``text`` cannot hold.
+
+    Raises:
+        StoreError: a NUL character or half of a surrogate pair.
+    """
+    if "\x00" in value or not _encodable(value):
+        raise StoreError(
+            f"PostgreSQL cannot store a value ({field} has a NUL character or a lone surrogate); nothing was written"
+        )
+
+
+def _encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_json(field: str, value: str) -> object:
+    """Parse a JSON text.
+
+    Raises:
+        StoreError: it is not one, or has a character that PostgreSQL cannot store.
+    """
+    check_text(field, value)
+    try:
+        return json.loads(value, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise StoreError(
+            f"PostgreSQL cannot store a value ({field} is not JSON: {error}); nothing was written"
+        ) from None
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not in JSON")

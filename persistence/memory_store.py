@@ -1,0 +1,361 @@
+"""The job store in this process's memory, for users' unit tests and trials: the same contract, not durable."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from callboard.actors.clock import Clock
+from callboard.actors.errors import ConfigurationError, InvalidTransition
+from callboard.actors.jobs.decide import (
+    Cancel,
+    DeadlinePass,
+    Event,
+    LeaseExpire,
+    Policy,
+    Release,
+    Transition,
+    decide,
+)
+from callboard.actors.jobs.state import Reason, Status, WaitingOn
+from callboard.actors.jobs.types import (
+    Applied,
+    AttemptKey,
+    ClaimedJob,
+    HistoryRow,
+    JobFilter,
+    JobRecord,
+    NewJob,
+    Node,
+    QueueDemand,
+    QueueDepth,
+    Refused,
+    Rescued,
+    Spawned,
+    StatusCount,
+    StoreSummary,
+)
+
+from .memory_jobs import check_json, matches, needs_rescue, new_record, transitioned
+
+_FORGET_NODES_AFTER = timedelta(days=1)
+
+
+class MemoryStore:
+    """Implements ``JobStore``. For one event loop; every method runs without a pause, hence as one transaction.
+
+    Args:
+        clock: the "database's" clock.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._jobs: dict[UUID, JobRecord] = {}
+        self._history: dict[UUID, list[HistoryRow]] = {}
+        self._pending: defaultdict[str, dict[UUID, None]] = defaultdict(dict)
+        self._running: dict[UUID, float] = {}
+        self._unique: dict[tuple[str, str], UUID] = {}
+        self._children: defaultdict[UUID, dict[tuple[str, int], UUID]] = defaultdict(dict)
+        self._nodes: dict[str, Node] = {}
+        self._listeners: list[Callable[[str, str], None]] = []
+
+    async def open(self) -> None:
+        """Do nothing: memory is there."""
+
+    async def close(self) -> None:
+        """Do nothing; what is stored stays."""
+
+    async def spawn(self, jobs: Sequence[NewJob], *, actor: str, connection: object | None = None) -> list[Spawned]:
+        """Insert jobs."""
+        if connection is not None:
+            raise ConfigurationError("spawn(connection=…) needs PostgreSQL; this is the memory store: leave it out")
+        now = self._clock.now()
+        records = [new_record(job, now) for job in jobs]
+        answers = [self._insert(record, actor, now) for record in records]
+        created = {answer.id for answer in answers if answer.created}
+        self._announce_runnable(record for record in records if record.id in created)
+        return answers
+
+    def _insert(self, record: JobRecord, actor: str, now: datetime) -> Spawned:
+        existing = self._existing(record)
+        if existing is not None:
+            return Spawned(existing, created=False)
+        if record.parent_id is not None:
+            self._children[record.parent_id][record.child_key or "", record.child_index or 0] = record.id
+        self._put(record)
+        self._record(record, None, 0, Reason.SPAWNED, actor, now)
+        return Spawned(record.id, created=True)
+
+    def _existing(self, record: JobRecord) -> UUID | None:
+        if record.id in self._jobs:
+            return record.id
+        if record.parent_id is not None:
+            place = (record.child_key or "", record.child_index or 0)
+            child = self._children.get(record.parent_id, {}).get(place)
+            if child is not None:
+                return child
+        return self._unique.get((record.kind, record.unique_key)) if record.unique_key is not None else None
+
+    def _put(self, record: JobRecord) -> None:
+        """Store a record and keep the look-up tables in step."""
+        self._jobs[record.id] = record
+        if record.status is Status.PENDING and record.waiting_on is None:
+            self._pending[record.queue][record.id] = None
+        else:
+            self._pending[record.queue].pop(record.id, None)
+        if record.status is not Status.RUNNING:
+            self._running.pop(record.id, None)
+        if record.unique_key is not None:
+            if not record.status.is_terminal:
+                self._unique[record.kind, record.unique_key] = record.id
+            elif self._unique.get((record.kind, record.unique_key)) == record.id:
+                del self._unique[record.kind, record.unique_key]
+
+    def _record(
+        self, record: JobRecord, source: Status | None, attempt: int, reason: Reason, actor: str, now: datetime
+    ) -> None:
+        rows = self._history.setdefault(record.id, [])
+        rows.append(HistoryRow(len(rows) + 1, record.id, source, record.status, attempt, reason, actor, now))
+
+    async def claim(self, demands: Sequence[QueueDemand], *, node: str, lease_seconds: float) -> list[ClaimedJob]:
+        """Take runnable jobs."""
+        now = self._clock.now()
+        claimed = []
+        for demand in demands:
+            ready = [
+                job
+                for job in map(self._jobs.__getitem__, self._pending.get(demand.queue, ()))
+                if job.run_at <= now and (job.deadline is None or job.deadline > now)
+            ]
+            ready.sort(key=lambda job: (job.priority, job.run_at, job.id))
+            claimed += [self._claim(job, node, lease_seconds, now) for job in ready[: max(0, demand.limit)]]
+        return claimed
+
+    def _claim(self, job: JobRecord, node: str, lease_seconds: float, now: datetime) -> ClaimedJob:
+        running = replace(
+            job,
+            status=Status.RUNNING,
+            attempt=job.attempt + 1,
+            token=job.token + 1,
+            node=node,
+            started_at=now,
+            lease_expires_at=now + timedelta(seconds=lease_seconds),
+        )
+        self._put(running)
+        self._running[job.id] = lease_seconds
+        self._record(running, job.status, running.attempt, Reason.CLAIMED, f"node:{node}", now)
+        return ClaimedJob(
+            id=job.id,
+            kind=job.kind,
+            queue=job.queue,
+            attempt=running.attempt,
+            max_attempts=job.max_attempts,
+            token=running.token,
+            arguments=job.arguments,
+            timeout_seconds=job.timeout_seconds,
+            deadline=job.deadline,
+            owner=job.owner,
+            parent_id=job.parent_id,
+            created_at=job.created_at,
+            wait_seconds=(now - job.run_at).total_seconds(),
+        )
+
+    async def apply(self, transitions: Sequence[Transition], *, actor: str) -> list[Applied | Refused]:
+        """Write transitions by compare-and-set."""
+        now = self._clock.now()
+        checked = [change._replace(error=json.loads(json.dumps(change.error))) for change in transitions]
+        for change in checked:
+            if change.result is not None:
+                check_json("result", change.result)
+        answers = [self._apply(change, actor, now) for change in checked]
+        applied = [answer.job_id for answer in answers if isinstance(answer, Applied)]
+        self._after(applied, now)
+        return answers
+
+    def _apply(self, change: Transition, actor: str, now: datetime) -> Applied | Refused:
+        job = self._jobs.get(change.job_id)
+        if job is None:
+            return Refused(change.job_id, "missing", None, None)
+        if job.token != change.token:
+            return Refused(job.id, "stale", job.status, job.token)
+        if job.status is not change.from_status:
+            return Refused(job.id, "invalid", job.status, job.token)
+        after = transitioned(job, change, now)
+        self._put(after)
+        self._record(after, job.status, job.attempt, change.reason, actor, now)
+        return Applied(job.id, after.status)
+
+    def _after(self, applied: Iterable[UUID], now: datetime) -> None:
+        """Wake parents whose last child has ended, then announce what happened."""
+        touched = [self._jobs[job_id] for job_id in dict.fromkeys(applied)]
+        ended = [job for job in touched if job.status.is_terminal]
+        parents = [job.parent_id for job in ended if job.parent_id is not None]
+        parked = [job.id for job in touched if job.waiting_on is WaitingOn.CHILDREN]
+        woken = [job for parent in dict.fromkeys([*parents, *parked]) if (job := self._wake(parent, now)) is not None]
+        self._announce_runnable([*touched, *woken])
+        if ended:
+            self._hint("ended", str(ended[0].id) if len(ended) == 1 else "")
+
+    def _wake(self, parent_id: UUID, now: datetime) -> JobRecord | None:
+        parent = self._jobs.get(parent_id)
+        if parent is None or parent.waiting_on is not WaitingOn.CHILDREN:
+            return None
+        if any(not self._jobs[child].status.is_terminal for child in self._children[parent_id].values()):
+            return None
+        woken = replace(parent, waiting_on=None, run_at=max(parent.run_at, now))
+        self._put(woken)
+        return woken
+
+    async def cancel(self, job_ids: Sequence[UUID], *, actor: str) -> list[Applied | Refused]:
+        """End unfinished jobs as ``cancelled``."""
+        running = [job_id for job_id in dict.fromkeys(job_ids) if job_id in self._running]
+        answers = await self._decide_and_apply(job_ids, Cancel(), actor)
+        for job_id in running:
+            self._hint("cancelled", str(job_id))
+        return answers
+
+    async def release(self, job_ids: Sequence[UUID], *, actor: str) -> list[Applied | Refused]:
+        """Queue held jobs."""
+        return await self._decide_and_apply(job_ids, Release(), actor)
+
+    async def _decide_and_apply(self, job_ids: Sequence[UUID], event: Event, actor: str) -> list[Applied | Refused]:
+        now = self._clock.now()
+        answers = [self._decide_one(job_id, event, actor, now) for job_id in job_ids]
+        self._after([answer.job_id for answer in answers if isinstance(answer, Applied)], now)
+        return answers
+
+    def _decide_one(self, job_id: UUID, event: Event, actor: str, now: datetime) -> Applied | Refused:
+        job = self._jobs.get(job_id)
+        if job is None:
+            return Refused(job_id, "missing", None, None)
+        try:
+            change = decide(job, event, Policy(), now)
+        except InvalidTransition:
+            return Refused(job_id, "invalid", job.status, job.token)
+        return self._apply(change, actor, now)
+
+    async def run_now(self, job_ids: Sequence[UUID]) -> list[UUID]:
+        """Make pending jobs that wait for their time runnable at once."""
+        now = self._clock.now()
+        waiting = [
+            job
+            for job in map(self._jobs.get, dict.fromkeys(job_ids))
+            if job is not None and job.id in self._pending.get(job.queue, ()) and job.run_at > now
+        ]
+        changed = [replace(job, run_at=now) for job in waiting]
+        for job in changed:
+            self._put(job)
+        self._announce_runnable(changed)
+        return [job.id for job in changed]
+
+    async def renew(self, attempts: Sequence[AttemptKey], *, lease_seconds: float) -> list[AttemptKey]:
+        """Extend leases; returns the lost ones."""
+        return self.renew_now(attempts, lease_seconds)
+
+    def renew_now(self, attempts: Sequence[AttemptKey], lease_seconds: float | None = None) -> list[AttemptKey]:
+        """Extend leases, by default by as much as was claimed; returns the lost ones."""
+        now = self._clock.now()
+        lost = []
+        for attempt in attempts:
+            job = self._jobs.get(attempt.job_id)
+            if job is None or job.status is not Status.RUNNING or job.token != attempt.token:
+                lost.append(attempt)
+                continue
+            seconds = self._running[job.id] if lease_seconds is None else lease_seconds
+            self._jobs[job.id] = replace(job, lease_expires_at=now + timedelta(seconds=seconds))
+        return lost
+
+    async def rescue(
+        self, *, actor: str, policy: Policy, limit: int, retry_delay_seconds: Callable[[int], float]
+    ) -> list[Rescued]:
+        """Take back jobs whose lease has expired, and end waiting ones whose deadline has passed."""
+        now = self._clock.now()
+        rescued = []
+        for job in [job for job in self._jobs.values() if needs_rescue(job, now)][:limit]:
+            event = LeaseExpire(retry_delay_seconds(job.attempt)) if job.status is Status.RUNNING else DeadlinePass()
+            change = decide(job, event, policy, now)
+            self._apply(change, actor, now)
+            rescued.append(Rescued(job.id, job.kind, job.queue, change.to_status, change.reason))
+        self._after([job.job_id for job in rescued], now)
+        return rescued
+
+    async def progress(self, attempt: AttemptKey, progress: Mapping[str, Any]) -> bool:
+        """Store the progress of a running attempt."""
+        job = self._jobs.get(attempt.job_id)
+        if job is None or job.status is not Status.RUNNING or job.token != attempt.token:
+            return False
+        self._jobs[job.id] = replace(job, progress=json.loads(json.dumps(progress)))
+        return True
+
+    async def get(self, job_id: UUID) -> JobRecord | None:
+        """Read one job."""
+        return self._jobs.get(job_id)
+
+    async def get_many(self, job_ids: Sequence[UUID]) -> list[JobRecord]:
+        """Read the jobs that exist among these."""
+        return [self._jobs[job_id] for job_id in dict.fromkeys(job_ids) if job_id in self._jobs]
+
+    async def children(self, parent_id: UUID, child_key: str) -> list[JobRecord]:
+        """Read a parent's children of one key, by index."""
+        places = sorted(place for place in self._children.get(parent_id, {}) if place[0] == child_key)
+        return [self._jobs[self._children[parent_id][place]] for place in places]
+
+    async def list_jobs(self, where: JobFilter, *, limit: int, before: UUID | None = None) -> list[JobRecord]:
+        """List jobs, newest first."""
+        found = [job for job in self._jobs.values() if (before is None or job.id < before) and matches(job, where)]
+        return sorted(found, key=lambda job: job.id, reverse=True)[:limit]
+
+    async def history(self, job_id: UUID, *, after: int = 0) -> list[HistoryRow]:
+        """Read a job's transitions, oldest first."""
+        return self._history.get(job_id, [])[after:]
+
+    async def summary(self) -> StoreSummary:
+        """Count jobs, backlogs and nodes."""
+        now = self._clock.now()
+        counts = Counter((job.kind, job.queue, job.status) for job in self._jobs.values())
+        depths = []
+        for queue in sorted(self._pending):
+            ready = [self._jobs[job_id].run_at for job_id in self._pending[queue] if self._jobs[job_id].run_at <= now]
+            if ready:
+                depths.append(QueueDepth(queue, len(ready), min(ready)))
+        running = Counter(self._jobs[job_id].node for job_id in self._running)
+        return StoreSummary(
+            counts=tuple(StatusCount(*key, jobs) for key, jobs in sorted(counts.items())),
+            depths=tuple(depths),
+            nodes=tuple(node._replace(running=running[node.name]) for _, node in sorted(self._nodes.items())),
+        )
+
+    async def register_node(self, node: str) -> None:
+        """Record a node's heartbeat."""
+        now = self._clock.now()
+        known = self._nodes.get(node)
+        self._nodes[node] = Node(node, known.started_at if known else now, now, 0)
+
+    async def forget_node(self, node: str) -> None:
+        """Remove a node that stopped in order."""
+        self._nodes.pop(node, None)
+
+    async def housekeep(self) -> None:
+        """Forget nodes unseen for a day."""
+        oldest = self._clock.now() - _FORGET_NODES_AFTER
+        self._nodes = {name: node for name, node in self._nodes.items() if node.seen_at >= oldest}
+
+    def subscribe(self, on_hint: Callable[[str, str], None]) -> Callable[[], None]:
+        """Call ``on_hint`` from now on; returns what ends that."""
+        self._listeners.append(on_hint)
+        return lambda: self._listeners.remove(on_hint)
+
+    def _hint(self, topic: str, detail: str) -> None:
+        for listener in list(self._listeners):
+            listener(topic, detail)
+
+    def _announce_runnable(self, jobs: Iterable[JobRecord]) -> None:
+        now = self._clock.now()
+        ready = {job.queue for job in jobs if job.id in self._pending.get(job.queue, ()) and job.run_at <= now}
+        for queue in sorted(ready):
+            self._hint("runnable", queue)

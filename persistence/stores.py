@@ -1,0 +1,43 @@
+"""The stores as the runtime composes them: a store with the wake-ups and the lease keeper that belong to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from callboard.actors.clock import Clock
+from callboard.actors.ports import AttemptKeeper, JobStore, Telemetry, WakeUps
+from callboard.actors.settings import Settings
+
+from .leases import PostgresAttemptKeeper
+from .listener import PostgresWakeUps
+from .memory_signals import MemoryAttemptKeeper, MemoryWakeUps
+from .memory_store import MemoryStore
+from .postgres_store import PostgresStore
+
+
+@dataclass(frozen=True, slots=True)
+class StoreParts:
+    """What the kernel needs of a store."""
+
+    store: JobStore
+    wake_ups: WakeUps
+    keeper: AttemptKeeper
+
+
+def postgres(settings: Settings, telemetry: Telemetry) -> StoreParts:
+    """Return the parts for PostgreSQL. Nothing connects before it is used.
+
+    Raises:
+        ConfigurationError: ``settings`` have no database URL, or one that is not PostgreSQL's.
+    """
+    return StoreParts(
+        store=PostgresStore(settings, telemetry),
+        wake_ups=PostgresWakeUps(settings),
+        keeper=PostgresAttemptKeeper(settings, telemetry),
+    )
+
+
+def memory(clock: Clock) -> StoreParts:
+    """Return the parts of a store in this process's memory, for users' unit tests: the same contract, not durable."""
+    store = MemoryStore(clock)
+    return StoreParts(store=store, wake_ups=MemoryWakeUps(store), keeper=MemoryAttemptKeeper(store))
