@@ -1,0 +1,227 @@
+"""What an actor can ask of the kernel: children, death watch, timers, stash, pipes. Made when first used."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .errors import ActorError, StashOverflow
+from .messages import Fail, Piped, TimerFired
+
+if TYPE_CHECKING:
+    from .actor import EventActor
+    from .cell import ActorCell
+    from .ref import EventRef
+    from .system import ActorSystem, Scheduled
+
+A = TypeVar("A", bound="EventActor")
+T = TypeVar("T")
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+class ActorContext:
+    """An actor's side of the kernel. Only for the actor itself, inside its handlers and hooks."""
+
+    __slots__ = ("_cell", "_pipes", "_stash", "_timers", "_watched", "children")
+
+    def __init__(self, cell: ActorCell) -> None:
+        self._cell = cell
+        self.children: dict[EventRef[Any], None] = {}
+        self._watched: set[EventRef[Any]] = set()
+        self._timers: dict[object, tuple[TimerFired, Scheduled, float | None]] = {}
+        self._stash: deque[Any] = deque()
+        self._pipes: set[asyncio.Future[Any]] = set()
+
+    @property
+    def system(self) -> ActorSystem:
+        """The system that the actor lives in."""
+        assert self._cell.system is not None
+        return self._cell.system
+
+    # Children
+
+    def spawn(self, actor_class: type[A], *args: Any, name: str | None = None, **kwargs: Any) -> EventRef[A]:
+        """Start a child. When this actor stops, however, its children stop first, youngest first.
+
+        Args:
+            actor_class: the child's class.
+            *args: for its constructor.
+            name: unique among the system's live actors; None (default) gives none.
+            **kwargs: for its constructor.
+
+        Raises:
+            ActorError: the name is taken.
+            pykka.ActorDeadError: this actor is stopping.
+            Exception: what the constructor raised.
+        """
+        return self.system.spawn_child(self._cell, actor_class, args, kwargs, name)
+
+    # Death watch
+
+    def watch(self, ref: EventRef[Any]) -> None:
+        """Receive ``Terminated`` once, ahead of waiting messages, when ``ref`` has ended; at once if it has."""
+        if ref not in self._watched:
+            self._watched.add(ref)
+            ref.actor_inbox.watch(self._cell, self._cell.post_system, ref)
+
+    def unwatch(self, ref: EventRef[Any]) -> None:
+        """Receive no ``Terminated`` of ``ref``, not even one that is on its way."""
+        self._watched.discard(ref)
+        ref.actor_inbox.unwatch(self._cell)
+
+    def forget_watched(self, ref: EventRef[Any]) -> bool:
+        """Tell whether ``ref`` was watched; it no longer is. For the kernel."""
+        if ref not in self._watched:
+            return False
+        self._watched.remove(ref)
+        return True
+
+    # Timers
+
+    def start_timer(self, key: object, delay_seconds: float, message: Any, *, repeat: bool = False) -> None:
+        """Receive ``message`` after ``delay_seconds``, as the newest in the mailbox and past its bound.
+
+        A timer of the same key is cancelled first. Once cancelled, restarted or outlived by the actor, a timer
+        delivers nothing, even if its message was in the mailbox already.
+
+        Args:
+            key: any hashable.
+            delay_seconds: from now; a repeating timer counts again from each delivery, so its messages never pile up.
+            message: any object.
+            repeat: whether to go on.
+
+        Raises:
+            ValueError: the delay is negative.
+        """
+        if delay_seconds < 0:
+            raise ValueError(f"timer {key!r}: a delay of {delay_seconds} s; expected 0 or more")
+        self.cancel_timer(key)
+        fired = TimerFired(key, message)
+        self._set_timer(fired, delay_seconds, delay_seconds if repeat else None)
+
+    def cancel_timer(self, key: object) -> bool:
+        """Cancel a timer; tell whether there was one."""
+        timer = self._timers.pop(key, None)
+        if timer is None:
+            return False
+        timer[1].cancel()
+        return True
+
+    def _set_timer(self, fired: TimerFired, delay_seconds: float, interval_seconds: float | None) -> None:
+        scheduled = self.system.schedule(delay_seconds, lambda: self._cell.post_control(fired))
+        self._timers[fired.key] = fired, scheduled, interval_seconds
+
+    def timer_fired(self, fired: TimerFired) -> bool:
+        """Tell whether a timer's message still counts; start its next interval if it repeats. For the kernel."""
+        timer = self._timers.get(fired.key)
+        if timer is None or timer[0] is not fired:
+            return False
+        if timer[2] is None:
+            del self._timers[fired.key]
+        else:
+            self._set_timer(fired, timer[2], timer[2])
+        return True
+
+    # Stash
+
+    def stash(self) -> None:
+        """Put the message that is being handled aside, its sender's wait for an answer included.
+
+        Raises:
+            StashOverflow: the stash has as many as the class's ``mailbox.stash_capacity``.
+            ActorError: no message is being handled, or it was stashed already.
+        """
+        capacity = self._cell.spec.stash_capacity
+        if len(self._stash) >= capacity:
+            raise StashOverflow(
+                f"the stash of {self._cell} has its {capacity} messages: unstash earlier, or raise stash_capacity"
+            )
+        item = self._cell.take_current()
+        if item is None:
+            raise ActorError(f"{self._cell} handles no message that it could stash; call stash() once, in on_receive")
+        self._stash.append(item)
+
+    def unstash_all(self) -> None:
+        """Put the stashed messages back, in their order, ahead of those that wait."""
+        if self._stash:
+            stashed, self._stash = self._stash, deque()
+            self._cell.make_queue().extendleft(reversed(stashed))
+
+    def return_stash(self) -> None:
+        """Treat what is stashed like what waits in the mailbox of a stopped actor. For the kernel."""
+        for item in self._stash:
+            self._cell.undeliverable(item)
+        self._stash.clear()
+
+    # Pipes
+
+    def pipe_to_self(
+        self,
+        awaitable: Awaitable[T],
+        on_success: Callable[[T], Any] = _itself,
+        on_failure: Callable[[BaseException], Any] | None = None,
+    ) -> None:
+        """Await something beside the mailbox and receive its outcome as a message, past the mailbox's bound.
+
+        It is awaited on the system's event loop. When the actor ends first, a coroutine is cancelled; a future or
+        task that was passed in is only no longer waited for.
+
+        Args:
+            awaitable: a coroutine, a future, a task.
+            on_success: makes the message from the result, in the actor's turn; default: the result itself.
+            on_failure: makes the message from the exception; None (default) lets the actor fail with it.
+        """
+        self.system.call_on_loop(self._pipe, awaitable, on_success, on_failure)
+
+    def _pipe(
+        self,
+        awaitable: Awaitable[Any],
+        on_success: Callable[[Any], Any],
+        on_failure: Callable[[BaseException], Any] | None,
+    ) -> None:
+        pipe = asyncio.ensure_future(awaitable)
+        owned = pipe is not awaitable
+        if owned:
+            self._pipes.add(pipe)
+
+        def ended(pipe: asyncio.Future[Any]) -> None:
+            self._pipes.discard(pipe)
+            error = asyncio.CancelledError() if pipe.cancelled() else pipe.exception()
+            self._piped(pipe, error, on_success, on_failure)
+
+        pipe.add_done_callback(ended)
+        if owned and self._cell.closed:
+            pipe.cancel()
+
+    def _piped(
+        self,
+        pipe: asyncio.Future[Any],
+        error: BaseException | None,
+        on_success: Callable[[Any], Any],
+        on_failure: Callable[[BaseException], Any] | None,
+    ) -> None:
+        if error is None:
+            value = pipe.result()
+            if not self._cell.post_control(Piped(on_success, value)):
+                self._cell.dead_letter(value, "stopped")
+        elif on_failure is None:
+            self._cell.post_system(Fail(error))
+        elif not self._cell.post_control(Piped(on_failure, error)) and not pipe.cancelled():
+            self._cell.dead_letter(error, "stopped")
+
+    def end_timers_and_pipes(self) -> None:
+        """Cancel all timers and the awaiting of all pipes. For the kernel, when the actor begins to stop."""
+        for _, scheduled, _ in self._timers.values():
+            scheduled.cancel()
+        self._timers.clear()
+        if self._pipes:
+            self.system.call_on_loop(self._cancel_pipes)
+
+    def _cancel_pipes(self) -> None:
+        for pipe in tuple(self._pipes):
+            pipe.cancel()

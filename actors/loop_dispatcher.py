@@ -1,0 +1,166 @@
+"""Actors on one asyncio event loop, in one thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from .waits import dispatcher_loops, refuse_on_dispatcher_loop
+
+if TYPE_CHECKING:
+    from .mailbox import Mailbox
+
+
+class DelayedCall:
+    """A call on a loop that is due later and can be cancelled from any thread."""
+
+    __slots__ = ("_callback", "_dispatcher", "_handle")
+
+    def __init__(self, dispatcher: LoopDispatcher, callback: Callable[[], object]) -> None:
+        self._dispatcher = dispatcher
+        self._callback: Callable[[], object] | None = callback
+        self._handle: asyncio.TimerHandle | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
+        """Begin to count. On the loop."""
+        if self._callback is not None:
+            self._handle = loop.call_at(when, self._callback)
+
+    def cancel(self) -> None:
+        """See to it that the call does not come. Any thread; twice is fine."""
+        self._callback = None
+        self._dispatcher.call(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+
+class LoopDispatcher:
+    """Runs actors on one event loop: its own, in a thread of its own, or with ``attach`` one that exists already.
+
+    Handlers run one after the other, so none may block; ``async def`` handlers interleave at their awaits. After each
+    slice of messages the loop's other work gets its turn.
+
+    Args:
+        throughput: most messages of one actor before the next actor gets its turn; default 32.
+        slice_messages: about how many messages are handled before the loop's other work gets its turn; default 256.
+    """
+
+    def __init__(self, *, throughput: int = 32, slice_messages: int = 256) -> None:
+        self._prepare(asyncio.new_event_loop(), throughput, slice_messages)
+        self._thread = threading.Thread(target=self._serve, name="callboard-loop", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def attach(
+        cls, loop: asyncio.AbstractEventLoop | None = None, *, throughput: int = 32, slice_messages: int = 256
+    ) -> LoopDispatcher:
+        """Run actors on an existing loop; by default the one that is running here.
+
+        Raises:
+            RuntimeError: no loop was given and none is running.
+        """
+        dispatcher = cls.__new__(cls)
+        dispatcher._prepare(loop or asyncio.get_running_loop(), throughput, slice_messages)
+        dispatcher._thread = None
+        return dispatcher
+
+    def _prepare(self, loop: asyncio.AbstractEventLoop, throughput: int, slice_messages: int) -> None:
+        self._loop = loop
+        self._thread: threading.Thread | None
+        self._thread_id: int | None = None  # known once the loop has run something of ours
+        self._throughput = throughput
+        self._slice_messages = slice_messages
+        self._ready: deque[Mailbox] = deque()
+        self._armed = threading.Lock()  # taken while a call of _run is due: wake-ups are coalesced
+        dispatcher_loops.add(loop)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop."""
+        return self._loop
+
+    def execute(self, mailbox: Mailbox) -> None:
+        """Run ``mailbox`` soon. Any thread; a wake-up is paid only when the dispatcher is idle."""
+        self._ready.append(mailbox)
+        if self._armed.acquire(False):
+            self.call_soon(self._run)
+
+    def call_soon(self, callback: Callable[..., object], *args: Any) -> None:
+        """Call back on the loop. Any thread."""
+        if threading.get_ident() == self._thread_id:
+            self._loop.call_soon(callback, *args)
+        else:
+            self._loop.call_soon_threadsafe(callback, *args)
+
+    def call(self, callback: Callable[..., object], *args: Any) -> None:
+        """Call on the loop: now if this is its thread, else soon. Any thread."""
+        if threading.get_ident() == self._thread_id:
+            callback(*args)
+        else:
+            self._loop.call_soon_threadsafe(callback, *args)
+
+    def call_later(self, delay_seconds: float, callback: Callable[[], object]) -> DelayedCall:
+        """Call on the loop after ``delay_seconds``. Any thread."""
+        delayed = DelayedCall(self, callback)
+        self.call(delayed.start, self._loop, self._loop.time() + delay_seconds)
+        return delayed
+
+    def _run(self) -> None:
+        self._thread_id = threading.get_ident()
+        ready, throughput, budget = self._ready, self._throughput, self._slice_messages
+        try:
+            while ready and budget > 0:
+                budget -= ready.popleft().run(throughput)
+        finally:
+            if ready:
+                self._loop.call_soon(self._run)
+            else:
+                self._armed.release()
+                # Whoever appended between the look and the release found it armed and did not wake us.
+                if ready and self._armed.acquire(False):
+                    self._loop.call_soon(self._run)
+
+    def run_coroutine(self, mailbox: Mailbox, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Start a task for a handler's coroutine."""
+        mailbox.task = task = self._loop.create_task(coroutine)
+        task.add_done_callback(mailbox.coroutine_ended)
+
+    def cancel_coroutine(self, mailbox: Mailbox) -> None:
+        """Cancel the handler's task, on the loop."""
+        self.call_soon(mailbox.cancel_task)
+
+    def blocking(self) -> AbstractContextManager[None]:
+        """Do nothing: waits on this thread are refused before they begin."""
+        return nullcontext()
+
+    def close(self) -> None:
+        """End the thread, if it is the dispatcher's own; wait for it."""
+        if self._thread is not None and not self._loop.is_closed():
+            refuse_on_dispatcher_loop("closing a dispatcher")
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._thread_id = threading.get_ident()
+        try:
+            self._loop.run_forever()
+        finally:
+            self._cancel_leftovers()
+
+    def _cancel_leftovers(self) -> None:
+        leftovers = asyncio.all_tasks(self._loop)
+        for task in leftovers:
+            task.cancel()
+        if leftovers:
+            self._loop.run_until_complete(asyncio.gather(*leftovers, return_exceptions=True))
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())

@@ -1,0 +1,108 @@
+"""The kernel's own messages: what an actor may receive from it, and what travels between its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from .future import EventFuture
+    from .ref import EventRef
+
+NORMAL: Final = "normal"
+"""The actor stopped itself, or somebody called Pykka's ``stop()``."""
+
+SHUTDOWN: Final = "shutdown"
+"""The actor was told to stop by its parent, its supervisor or its system."""
+
+KILLED: Final = "killed"
+"""The actor was killed: no hook ran, a running async handler was cancelled."""
+
+ERROR: Final = "error"
+"""The actor failed; ``Terminated.exception`` says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terminated:
+    """An actor that was watched has ended, with everything below it. Received once, ahead of waiting user messages.
+
+    Attributes:
+        ref: which one.
+        reason: ``normal``, ``shutdown``, ``killed``, ``error``, or the text given to ``EventRef.shutdown()``.
+        exception: what the actor failed with; None unless ``reason`` is ``error``.
+    """
+
+    ref: EventRef[Any]
+    reason: str
+    exception: BaseException | None = None
+
+
+class Request:
+    """A message in a mailbox whose sender waits for an answer. Messages without one lie there bare."""
+
+    __slots__ = ("message", "reply_to")
+
+    def __init__(self, message: Any, reply_to: EventFuture[Any]) -> None:
+        self.message = message
+        self.reply_to = reply_to
+
+
+class TimerFired:
+    """A keyed timer's message on its way. Made by each start of the timer: only the latest start's is delivered."""
+
+    __slots__ = ("key", "message")
+
+    def __init__(self, key: object, message: Any) -> None:
+        self.key = key
+        self.message = message
+
+
+class Piped:
+    """The outcome of an awaitable given to ``pipe_to_self``; made into a message in the actor's own turn."""
+
+    __slots__ = ("make_message", "value")
+
+    def __init__(self, make_message: Callable[[Any], Any], value: Any) -> None:
+        self.make_message = make_message
+        self.value = value
+
+
+# What the system queue carries besides ``Terminated``.
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """Stop after the current message."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Stop at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspend:
+    """Handle no user message until as many ``Resume`` have come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Undo one ``Suspend``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Fail as if a handler had raised ``exception``."""
+
+    exception: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnded:
+    """A child has ended, with everything below it."""
+
+
+SystemMessage = Terminated | Shutdown | Kill | Suspend | Resume | Fail | ChildEnded

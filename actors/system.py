@@ -1,0 +1,240 @@
+"""A system: the dispatchers, the registry and the top-level actors that begin and end together."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkable
+
+from .actor import EventActor
+from .cell import ActorCell, tree_lock
+from .clock import Clock, SystemClock
+from .dead_letters import DeadLetters
+from .errors import ActorError, ConfigurationError
+from .loop_dispatcher import LoopDispatcher
+from .pool_dispatcher import PoolDispatcher
+from .registry import Registry
+from .statistics import Statistics
+from .waits import refuse_on_dispatcher_loop
+
+if TYPE_CHECKING:
+    from .dispatcher import Dispatcher
+    from .ref import EventRef
+
+A = TypeVar("A", bound=EventActor)
+
+
+class Scheduled(Protocol):
+    """A call that is due later."""
+
+    def cancel(self) -> None:
+        """See to it that it does not come. Twice is fine."""
+
+
+@runtime_checkable
+class SchedulingClock(Protocol):
+    """A clock that also calls back: actors' timers then follow it instead of the event loop. For tests."""
+
+    def call_later(self, delay_seconds: float, callback: Callable[[], object]) -> Scheduled:
+        """Call ``callback`` after ``delay_seconds`` of this clock."""
+
+
+class ActorSystem:
+    """Spawns actors and ends them. Its actors stay out of Pykka's global registry.
+
+    Args:
+        name: shown in messages.
+        loop_dispatcher: runs actors whose class says ``dispatcher = "loop"``; default: one of the system's own, with
+            its own thread, made when the first such actor is spawned.
+        pool_dispatcher: the same for ``dispatcher = "pool"``.
+        clock: what actors may ask for the time. If it has ``call_later``, their timers follow it too.
+        ask_timeout_seconds: how long an answer is waited for where the caller says nothing; default 30.
+
+    Raises:
+        ConfigurationError: the timeout is not positive.
+    """
+
+    def __init__(
+        self,
+        name: str = "callboard",
+        *,
+        loop_dispatcher: LoopDispatcher | None = None,
+        pool_dispatcher: PoolDispatcher | None = None,
+        clock: Clock | None = None,
+        ask_timeout_seconds: float = 30,
+    ) -> None:
+        if not ask_timeout_seconds > 0:
+            raise ConfigurationError(f"ask_timeout_seconds {ask_timeout_seconds!r}: expected more than 0")
+        self.name = name
+        self.clock: Clock = clock or SystemClock()
+        self.ask_timeout_seconds = float(ask_timeout_seconds)
+        self.registry = Registry()
+        self.dead_letters = DeadLetters()
+        self.statistics = Statistics(self.registry, self.dead_letters)
+        self.roots: dict[EventRef[Any], None] = {}
+        self.closed = False
+        self._lock = threading.Lock()
+        self._loop_dispatcher = loop_dispatcher
+        self._pool_dispatcher = pool_dispatcher
+        self._owned: list[Dispatcher] = []
+
+    def __str__(self) -> str:
+        return f"actor system {self.name!r}"
+
+    # Spawning
+
+    def spawn(self, actor_class: type[A], *args: Any, name: str | None = None, **kwargs: Any) -> EventRef[A]:
+        """Start a top-level actor. Any thread. ``on_start`` runs later, in the dispatcher's thread.
+
+        Args:
+            actor_class: a subclass of ``EventActor``.
+            *args: for its constructor.
+            name: unique among the system's live actors; None (default) gives none.
+            **kwargs: for its constructor.
+
+        Raises:
+            ActorError: the name is taken.
+            pykka.ActorDeadError: the system is closed.
+            Exception: what the constructor raised.
+        """
+        return self.spawn_child(None, actor_class, args, kwargs, name)
+
+    def spawn_child(
+        self,
+        parent: ActorCell | None,
+        actor_class: type[A],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        name: str | None,
+    ) -> EventRef[A]:
+        """Start an actor below ``parent``. For ``ActorContext``."""
+        actor = actor_class(*args, **kwargs)
+        try:
+            cell = actor._cell
+        except AttributeError:
+            raise TypeError(
+                f"{actor_class.__qualname__} is not ready to start: expected an EventActor whose constructor calls "
+                "super().__init__()"
+            ) from None
+        ref = cast("EventRef[A]", cell.ref)
+        cell.start(self, parent, name)
+        return ref
+
+    def dispatcher_for(self, actor_class: type[EventActor]) -> Dispatcher:
+        """Return the dispatcher that a class names.
+
+        Raises:
+            ConfigurationError: it names none that exists.
+        """
+        if actor_class.dispatcher == "loop":
+            return self._loop_dispatcher or self.loop_dispatcher
+        if actor_class.dispatcher == "pool":
+            return self._pool_dispatcher or self.pool_dispatcher
+        raise ConfigurationError(
+            f"{actor_class.__qualname__}.dispatcher is {actor_class.dispatcher!r}: expected 'loop' or 'pool'"
+        )
+
+    @property
+    def loop_dispatcher(self) -> LoopDispatcher:
+        """The dispatcher of actors on the event loop; made now if nobody needed it before."""
+        with self._lock:
+            if self._loop_dispatcher is None:
+                self._loop_dispatcher = LoopDispatcher()
+                self._owned.append(self._loop_dispatcher)
+            return self._loop_dispatcher
+
+    @property
+    def pool_dispatcher(self) -> PoolDispatcher:
+        """The dispatcher of actors on threads; made now if nobody needed it before."""
+        with self._lock:
+            if self._pool_dispatcher is None:
+                self._pool_dispatcher = PoolDispatcher()
+                self._owned.append(self._pool_dispatcher)
+            return self._pool_dispatcher
+
+    # Time and the event loop
+
+    def schedule(self, delay_seconds: float, callback: Callable[[], object]) -> Scheduled:
+        """Call ``callback`` after ``delay_seconds``, on the event loop or as the injected clock wants it. Any thread."""
+        if isinstance(self.clock, SchedulingClock):
+            return self.clock.call_later(delay_seconds, callback)
+        return self.loop_dispatcher.call_later(delay_seconds, callback)
+
+    def call_on_loop(self, callback: Callable[..., object], *args: Any) -> None:
+        """Call on the event loop: now if this is its thread, else soon. Any thread."""
+        self.loop_dispatcher.call(callback, *args)
+
+    # The end
+
+    def shutdown_all(self) -> None:
+        """Ask all top-level actors, and so all actors, to stop. Any thread; does not wait."""
+        for ref in reversed(self._snapshot_roots()):
+            ref.shutdown()
+
+    async def aclose(self, *, grace_seconds: float = 10) -> None:
+        """Stop all actors, the youngest top-level one first and children before parents, then the system's threads.
+
+        Actors stop after their current message; what else waits in their mailboxes goes to dead letters.
+        Twice is fine.
+
+        Args:
+            grace_seconds: after so long, those that have not stopped are killed; default 10.
+
+        Raises:
+            ActorError: some did not end even so; the message names them.
+        """
+        with tree_lock:
+            self.closed = True
+        if not await self._stop_roots(grace_seconds):
+            for ref in reversed(self._snapshot_roots()):
+                ref.kill()
+            if not await self._stop_roots(grace_seconds):
+                survivors = ", ".join(str(ref) for ref in self._snapshot_roots())
+                raise ActorError(f"{self} could not end {survivors}: an ordinary handler does not return")
+        if self._owned:
+            await asyncio.to_thread(self._close_dispatchers)
+
+    def close(self, *, grace_seconds: float = 10) -> None:
+        """As ``aclose``, for threads.
+
+        Raises:
+            WouldDeadlock: called on the event loop that runs the actors; use ``aclose`` there.
+            ActorError: as ``aclose``.
+        """
+        refuse_on_dispatcher_loop(f"closing {self}")
+        asyncio.run(self.aclose(grace_seconds=grace_seconds))
+
+    def _snapshot_roots(self) -> list[EventRef[Any]]:
+        with tree_lock:
+            return list(self.roots)
+
+    async def _stop_roots(self, grace_seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(grace_seconds):
+                while roots := self._snapshot_roots():
+                    for ref in reversed(roots):
+                        ref.shutdown()
+                        await ref.termination()
+        except TimeoutError:
+            return False
+        return True
+
+    def _close_dispatchers(self) -> None:
+        for dispatcher in self._owned:
+            dispatcher.close()
+
+
+_default: ActorSystem | None = None
+_default_lock = threading.Lock()
+
+
+def default_system() -> ActorSystem:
+    """Return the system in which ``EventActor.start()`` runs actors. Made when first used, closed at exit."""
+    global _default  # noqa: PLW0603 - the one global that Pykka's start() implies
+    with _default_lock:
+        if _default is None:
+            _default = ActorSystem("default")
+            atexit.register(_default.close)
+        return _default
