@@ -14,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, get_args
 
+from callboard.actors.dead_letters import DeadLetterReason
 from callboard.actors.jobs.state import EDGES, TERMINAL, UNFINISHED, Reason, Status
+from callboard.actors.statistics import STOP_REASONS
 
 PREFIX: Final = "callboard_"
 
@@ -123,7 +125,6 @@ READINESS_STATES: Final = ("starting", "ready", "degraded", "draining")
 LEASE_FAILURES: Final = ("error", "lost")
 REFUSAL_CAUSES: Final = ("illegal", "invalid", "missing", "stale")
 RESCUE_REASONS: Final = (Reason.DEADLINE.value, Reason.LEASE_EXPIRED.value)
-STOP_REASONS: Final = ("error", "killed", "normal", "shutdown")
 STRATEGIES: Final = ("one_for_one",)
 THREAD_STATES: Final = ("abandoned", "busy", "idle")
 
@@ -140,7 +141,30 @@ READINESS_STATE: Final = _gauge(
 
 # Actors
 ACTORS_ALIVE: Final = _gauge("actors_alive", "Actors now running, by class.", _ACTOR_TYPE)
+ACTOR_STARTS: Final = _counter("actor_starts_total", "Actors started, restarts included.", _ACTOR_TYPE)
+ACTOR_STOPS: Final = _counter("actor_stops_total", "Actors ended.", _ACTOR_TYPE, Label("reason", _values(STOP_REASONS)))
 ACTOR_RESTARTS: Final = _counter("actor_restarts_total", "Restarts by a supervisor.", _ACTOR_TYPE)
+ACTOR_MAILBOX_DEPTH: Final = _gauge(
+    "actor_mailbox_depth", "Messages waiting, summed over the mailboxes of the class.", _ACTOR_TYPE
+)
+ACTOR_MAILBOX_DEPTH_MAX: Final = _gauge(
+    "actor_mailbox_depth_max", "Deepest single mailbox of the class (finds one stuck actor).", _ACTOR_TYPE
+)
+ACTOR_MESSAGES_HANDLED: Final = _counter(
+    "actor_messages_handled_total", "Messages whose handler has ended, well or not.", _ACTOR_TYPE
+)
+ACTOR_MESSAGES_REJECTED: Final = _counter(
+    "actor_messages_rejected_total",
+    "Messages dropped by the policy of a full mailbox.",
+    _ACTOR_TYPE,
+    Label("reason", ("mailbox_full",)),
+)
+ACTOR_ASK_ERRORS: Final = _counter(
+    "actor_ask_errors_total", "Exceptions that went back to whoever asked; the actor went on.", _ACTOR_TYPE
+)
+DEAD_LETTERS: Final = _counter(
+    "dead_letters_total", "Messages that nobody will handle.", Label("reason", _values(get_args(DeadLetterReason)))
+)
 
 # Supervisors
 SUPERVISORS_ALIVE: Final = _gauge("supervisors_alive", "Supervisors running.")
@@ -240,7 +264,18 @@ METRICS_LABEL_OVERFLOW: Final = _counter(
 
 SECTIONS: Final[dict[str, tuple[MetricFamily, ...]]] = {
     "Runtime": (BUILD_INFO, READINESS_STATE),
-    "Actors": (ACTORS_ALIVE, ACTOR_RESTARTS),
+    "Actors": (
+        ACTORS_ALIVE,
+        ACTOR_STARTS,
+        ACTOR_STOPS,
+        ACTOR_RESTARTS,
+        ACTOR_MAILBOX_DEPTH,
+        ACTOR_MAILBOX_DEPTH_MAX,
+        ACTOR_MESSAGES_HANDLED,
+        ACTOR_MESSAGES_REJECTED,
+        ACTOR_ASK_ERRORS,
+        DEAD_LETTERS,
+    ),
     "Supervisors": (SUPERVISORS_ALIVE, SUPERVISOR_CHILDREN, SUPERVISOR_RESTARTS, SUPERVISOR_GIVE_UPS),
     "Jobs, this process": (
         JOBS_CREATED,

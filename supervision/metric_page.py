@@ -26,9 +26,9 @@ Scrape each process; Prometheus adds `instance`.
 _LATER = """\
 ## Not there yet
 
-These families come with the parts that fill them: messages and waits of actors, `dead_letters_stored`, escalations of
-supervisors, `queue_paused`, leader, batch polling, connection pool and listener, background tasks and the lag of the
-event loop, quotas, breakers, back-pressure, webhooks, and the CPU and memory ratios.
+These families come with the parts that fill them: sent messages and times of actors, `dead_letters_stored`,
+escalations of supervisors, `queue_paused`, leader, batch polling, connection pool and listener, background tasks and
+the lag of the event loop, quotas, breakers, back-pressure, webhooks, and the CPU and memory ratios.
 
 ## Alerts
 

@@ -6,13 +6,16 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from threading import Lock
+from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from callboard.actors.dead_letters import DeadLetterReason
 from callboard.actors.jobs.state import TERMINAL, UNFINISHED, Reason, Status
 from callboard.actors.jobs.types import ClaimedJob, StoreSummary
+from callboard.actors.statistics import ActorClassStatistics, SystemStatistics
 
 from . import metric_list as families
 from .metric_list import Label, MetricFamily
@@ -48,7 +51,8 @@ class PrometheusTelemetry(Collector):
 
     Args:
         version: Callboard's version, for ``callboard_build_info``.
-        actors_alive: asked in each scrape: actors now running, by class name. The family is absent without it.
+        statistics: asked in each scrape: what happened among the actors, ``ActorSystem.statistics``. The families of
+            actors are absent without it.
         jobs_running: asked in each scrape: jobs executing in this process, by kind. The family is absent without it.
         readiness_state: asked in each scrape: one of ``READINESS_STATES``. The family is absent without it.
 
@@ -61,19 +65,19 @@ class PrometheusTelemetry(Collector):
         self,
         *,
         version: str,
-        actors_alive: Callable[[], Mapping[str, int]] | None = None,
+        statistics: Callable[[], SystemStatistics] | None = None,
         jobs_running: Callable[[], Mapping[str, int]] | None = None,
         readiness_state: Callable[[], str] | None = None,
     ) -> None:
         self._version = version
-        self._actors_alive = actors_alive
+        self._statistics = statistics
         self._jobs_running = jobs_running
         self._readiness_state = readiness_state
         self._lock = Lock()
         self._guard = LabelGuard()
         self._attempts = Distribution(_ATTEMPT_LABELS, families.JOB_BUCKETS, self._guard)
         self._claims = Distribution((_KIND, _QUEUE), families.WAIT_BUCKETS, self._guard)
-        self._statements = Distribution(families.DB_QUERY_SECONDS.labels, families.FAST_BUCKETS, self._guard)
+        self._statement_times = Distribution(families.DB_QUERY_SECONDS.labels, families.FAST_BUCKETS, self._guard)
         self._numbers = {family: Numbers(family, self._guard) for family in _MEASURED}
         self._numbers[families.SUPERVISORS_ALIVE].set(value=0)
         for family in (families.JOB_LEASE_FAILURES, families.JOB_RESCUES, families.METRICS_REFRESH_ERRORS):
@@ -120,7 +124,7 @@ class PrometheusTelemetry(Collector):
     def statement(self, operation: str, seconds: float) -> None:
         """Count one of the store's own statements and its time."""
         with self._lock:
-            self._statements.observe((operation,), seconds)
+            self._statement_times.observe((operation,), seconds)
 
     # SupervisorTelemetry
 
@@ -191,7 +195,7 @@ class PrometheusTelemetry(Collector):
     def _metrics(self) -> Iterator[Metric]:
         with self._lock:
             attempts, claims, statements = (
-                distribution.snapshot() for distribution in (self._attempts, self._claims, self._statements)
+                distribution.snapshot() for distribution in (self._attempts, self._claims, self._statement_times)
             )
             measured = [numbers.metric() for numbers in self._numbers.values()]
             refreshed = self._refreshed
@@ -199,8 +203,8 @@ class PrometheusTelemetry(Collector):
         yield _build_info(self._version)
         if self._readiness_state is not None:
             yield _one_hot(families.READINESS_STATE, self._readiness_state())
-        if self._actors_alive is not None:
-            yield _counted(families.ACTORS_ALIVE, self._actors_alive())
+        if self._statistics is not None:
+            yield from _actor_metrics(self._statistics())
         if self._jobs_running is not None:
             yield _counted(families.JOBS_RUNNING, self._jobs_running())
         yield from measured
@@ -239,6 +243,32 @@ def _filled(family: MetricFamily, values: Mapping[LabelValues, float]) -> Metric
     for labels, value in values.items():
         metric.add_metric(labels, value)
     return metric
+
+
+_BY_CLASS: Final[tuple[tuple[MetricFamily, Callable[[ActorClassStatistics], float]], ...]] = (
+    (families.ACTORS_ALIVE, lambda of_class: of_class.live),
+    (families.ACTOR_STARTS, lambda of_class: of_class.started),
+    (families.ACTOR_MAILBOX_DEPTH, lambda of_class: of_class.mailbox_depth),
+    (families.ACTOR_MAILBOX_DEPTH_MAX, lambda of_class: of_class.mailbox_depth_max),
+    (families.ACTOR_MESSAGES_HANDLED, lambda of_class: of_class.handled),
+    (families.ACTOR_ASK_ERRORS, lambda of_class: of_class.failed_asks),
+)
+
+
+def _actor_metrics(statistics: SystemStatistics) -> Iterator[Metric]:
+    classes = statistics.classes
+    for family, value in _BY_CLASS:
+        yield _counted(family, {name: value(of_class) for name, of_class in classes.items()})
+    yield _filled(
+        families.ACTOR_STOPS,
+        {(name, reason): count for name, of_class in classes.items() for reason, count in of_class.stopped.items()},
+    )
+    yield _filled(
+        families.ACTOR_MESSAGES_REJECTED,
+        {(name, "mailbox_full"): of_class.dropped for name, of_class in classes.items()},
+    )
+    reasons = get_args(DeadLetterReason)
+    yield _counted(families.DEAD_LETTERS, {reason: statistics.dead_letters.get(reason, 0) for reason in reasons})
 
 
 def _attempt_metrics(attempts: Distribution, claims: Distribution) -> Iterator[Metric]:

@@ -17,10 +17,26 @@ from prometheus_client.parser import text_string_to_metric_families
 from callboard.actors.jobs.state import Reason, Status
 from callboard.actors.jobs.types import ClaimedJob, QueueDepth, StatusCount, StoreSummary
 from callboard.actors.ports import Telemetry
+from callboard.actors.statistics import ActorClassStatistics, SystemStatistics
 from callboard.supervision.metric_list import FAMILIES, JOB_BUCKETS, LABEL_LIMIT, OTHER, MetricType
 from callboard.supervision.metrics import PrometheusTelemetry
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
+STATISTICS = SystemStatistics(
+    classes={
+        "Claimer": ActorClassStatistics(
+            started=3,
+            stopped={"normal": 0, "shutdown": 1, "error": 1, "killed": 0},
+            handled=40,
+            failed_asks=2,
+            dropped=5,
+            live=1,
+            mailbox_depth=7,
+            mailbox_depth_max=6,
+        )
+    },
+    dead_letters={"stopped": 4},
+)
 
 
 @pytest.fixture
@@ -33,7 +49,7 @@ def filled() -> PrometheusTelemetry:
     """A telemetry in which every family of the list has a value."""
     telemetry = PrometheusTelemetry(
         version="1.2.3",
-        actors_alive=lambda: {"Claimer": 1},
+        statistics=lambda: STATISTICS,
         jobs_running=lambda: {"embed": 2},
         readiness_state=lambda: "ready",
     )
@@ -137,6 +153,20 @@ def test_attempts_become_outcomes_retries_and_transitions(filled):
     assert transitions[("running", "failed")] == 0
     assert samples(filled, "callboard_job_run_seconds_sum") == {("embed", "completed"): 0.5, ("embed", "pending"): 0.1}
     assert samples(filled, "callboard_job_wait_seconds_count") == {("default",): 2}
+
+
+def test_actors_are_counted_by_class(filled):
+    assert samples(filled, "callboard_actors_alive") == {("Claimer",): 1}
+    assert samples(filled, "callboard_actor_stops_total")[("Claimer", "error")] == 1
+    assert samples(filled, "callboard_actor_mailbox_depth_max") == {("Claimer",): 6}
+    assert samples(filled, "callboard_actor_messages_rejected_total") == {("Claimer", "mailbox_full"): 5}
+    assert samples(filled, "callboard_dead_letters_total") == {
+        ("dropped_newest",): 0,
+        ("dropped_oldest",): 0,
+        ("mailbox_full",): 0,
+        ("stopped",): 4,
+        ("unhandled_at_stop",): 0,
+    }
 
 
 def test_the_summary_shows_what_is_left_to_do(filled):
