@@ -137,6 +137,7 @@ class Claimer(EventActor):
             self._backlog = True  # nobody knows: look as soon as there is room
             return
         self._look_again = False
+        # A task, not a coroutine: it goes on when this actor ends, so that what it claims gets started.
         self._claim = asyncio.get_running_loop().create_task(self._claim_and_start(demands))
         self.context.pipe_to_self(self._claim, on_success=lambda claimed: claimed, on_failure=ClaimFailed)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias, assert_never
@@ -41,17 +40,11 @@ class Listener(EventActor):
         super().__init__()
         self._wake_ups = wake_ups
         self._on_hint = on_hint
-        self._listening: asyncio.Task[None] | None = None
         self._failures = 0
 
     def on_start(self) -> None:
         """Begin to listen."""
         self._listen()
-
-    def on_stop(self) -> None:
-        """End listening."""
-        if self._listening is not None:
-            self._listening.cancel()
 
     def on_receive(self, message: ListenerMessage) -> None:
         """Take the next step."""
@@ -64,9 +57,8 @@ class Listener(EventActor):
                 assert_never(message)
 
     def _listen(self) -> None:
-        self._listening = asyncio.get_running_loop().create_task(self._wake_ups.run(self._hint))
         ended = RuntimeError("WakeUps.run returned, though it listens until it is cancelled")
-        self.context.pipe_to_self(self._listening, on_success=lambda _: Lost(ended), on_failure=Lost)
+        self.context.pipe_to_self(self._wake_ups.run(self._hint), on_success=lambda _: Lost(ended), on_failure=Lost)
 
     def _hint(self, topic: str, detail: str) -> None:
         if self._failures:
@@ -75,7 +67,6 @@ class Listener(EventActor):
         self._on_hint(topic, detail)
 
     def _lost(self, exception: BaseException) -> None:
-        self._listening = None
         if not isinstance(exception, StoreUnavailable):
             raise exception
         self._failures += 1

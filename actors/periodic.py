@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -53,18 +52,13 @@ class Periodic(EventActor):
         self._action = action
         self._interval_seconds = interval_seconds
         self._jitter = jitter
-        self._busy: asyncio.Task[None] | None = None
+        self._busy = False
         self._again = False
         self._unavailable = False
 
     def on_start(self) -> None:
         """Do it for the first time."""
         self._begin()
-
-    def on_stop(self) -> None:
-        """End a call that is under way."""
-        if self._busy is not None:
-            self._busy.cancel()
 
     def on_receive(self, message: PeriodicMessage) -> None:
         """Take the next step."""
@@ -88,17 +82,14 @@ class Periodic(EventActor):
                 assert_never(message)
 
     def _begin(self) -> None:
-        if self._busy is not None:
+        if self._busy:
             self._again = True
             return
-        self._busy = asyncio.get_running_loop().create_task(self._act())
-        self.context.pipe_to_self(self._busy, on_success=lambda _: Done(), on_failure=Failed)
-
-    async def _act(self) -> None:
-        await self._action()
+        self._busy = True
+        self.context.pipe_to_self(self._action(), on_success=lambda _: Done(), on_failure=Failed)
 
     def _ended(self) -> None:
-        self._busy = None
+        self._busy = False
         if self._again:
             self._again = False
             self._begin()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import NamedTuple, TypeAlias, assert_never
 
 from .actor import EventActor
@@ -42,7 +41,7 @@ class ResultWatcher(EventActor):
         self._store = store
         self._waiters = waiters
         self._poll_interval_seconds = poll_interval_seconds
-        self._asking: asyncio.Task[None] | None = None
+        self._asking = False
         self._again = False
 
     def on_start(self) -> None:
@@ -50,18 +49,13 @@ class ResultWatcher(EventActor):
         self.context.start_timer("poll", self._poll_interval_seconds, LookUp(), repeat=True)
         self._look_up()
 
-    def on_stop(self) -> None:
-        """End a question that is under way."""
-        if self._asking is not None:
-            self._asking.cancel()
-
     def on_receive(self, message: WatcherMessage) -> None:
         """Take the next step."""
         match message:
             case LookUp():
                 self._look_up()
             case LookedUp(exception):
-                self._asking = None
+                self._asking = False
                 if exception is not None and not isinstance(exception, StoreUnavailable):
                     raise exception
                 if exception is None and self._again:
@@ -70,12 +64,12 @@ class ResultWatcher(EventActor):
                 assert_never(message)
 
     def _look_up(self) -> None:
-        if self._asking is not None:
+        if self._asking:
             self._again = True
         elif len(self._waiters):
             self._again = False
-            self._asking = asyncio.get_running_loop().create_task(self._ask())
-            self.context.pipe_to_self(self._asking, on_success=lambda _: LookedUp(None), on_failure=LookedUp)
+            self._asking = True
+            self.context.pipe_to_self(self._ask(), on_success=lambda _: LookedUp(None), on_failure=LookedUp)
 
     async def _ask(self) -> None:
         job_ids = self._waiters.job_ids()

@@ -1,1 +1,83 @@
-"""Callboard: an actor-model runtime for background jobs, on PostgreSQL."""
+"""Background jobs as actors, on PostgreSQL.
+
+The whole public surface, sorted. ``callboard.sync`` has the synchronous facade, ``callboard.testing`` the in-memory
+runtime for unit tests. ``callboard.actors``, ``callboard.supervision`` and ``callboard.persistence`` are for reading,
+and for building on at your own risk until 1.0.
+"""
+
+from callboard.actors.errors import (
+    CallboardError,
+    ConfigurationError,
+    InvalidArguments,
+    InvalidTransition,
+    JobCancelled,
+    JobDefinitionError,
+    JobEnded,
+    JobFailed,
+    JobNotFound,
+    PayloadTooLarge,
+    QueueFull,
+    RuntimeStopped,
+    SchemaMismatch,
+    SchemaMissing,
+    ServerTooOld,
+    StaleAttempt,
+    StoreError,
+    StoreUnavailable,
+    TransitionRefused,
+    UnknownJobKind,
+)
+from callboard.actors.jobs.context import JobContext
+from callboard.actors.jobs.control import Abort, Retry, Snooze
+from callboard.actors.jobs.definition import ConfiguredJob, JobDefinition, JobRegistry, job
+from callboard.actors.jobs.options import SpawnOptions
+from callboard.actors.jobs.state import Reason, Status
+from callboard.actors.jobs.types import HistoryRow, JobFilter, JobRecord, StoreSummary
+from callboard.actors.settings import Settings
+
+from .ref import JobEvent, JobRef, ProgressEvent, TransitionEvent
+from .runtime import Runtime
+
+__all__ = [
+    "Abort",
+    "CallboardError",
+    "ConfigurationError",
+    "ConfiguredJob",
+    "HistoryRow",
+    "InvalidArguments",
+    "InvalidTransition",
+    "JobCancelled",
+    "JobContext",
+    "JobDefinition",
+    "JobDefinitionError",
+    "JobEnded",
+    "JobEvent",
+    "JobFailed",
+    "JobFilter",
+    "JobNotFound",
+    "JobRecord",
+    "JobRef",
+    "JobRegistry",
+    "PayloadTooLarge",
+    "ProgressEvent",
+    "QueueFull",
+    "Reason",
+    "Retry",
+    "Runtime",
+    "RuntimeStopped",
+    "SchemaMismatch",
+    "SchemaMissing",
+    "ServerTooOld",
+    "Settings",
+    "Snooze",
+    "SpawnOptions",
+    "StaleAttempt",
+    "Status",
+    "StoreError",
+    "StoreSummary",
+    "StoreUnavailable",
+    "TransitionEvent",
+    "TransitionRefused",
+    "UnknownJobKind",
+    "job",
+]

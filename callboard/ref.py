@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from uuid import UUID
@@ -156,7 +156,7 @@ class JobRef(Generic[R]):
         await self.record()
         return False
 
-    async def events(self) -> AsyncIterator[JobEvent]:
+    async def events(self) -> AsyncGenerator[JobEvent, None]:
         """Yield the job's transitions from the first on, and its progress reports; ends when the job has ended.
 
         Every transition comes, in order; of progress reports that follow each other quickly, the newest.

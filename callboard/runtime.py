@@ -17,6 +17,7 @@ from callboard.actors.listener import Listener
 from callboard.actors.loop_dispatcher import LoopDispatcher
 from callboard.actors.result_watcher import LookUp, ResultWatcher
 from callboard.actors.settings import Settings
+from callboard.actors.statistics import SystemStatistics
 from callboard.actors.system import ActorSystem
 from callboard.persistence import stores
 from callboard.persistence.stores import StoreParts
@@ -32,6 +33,7 @@ BEAT_INTERVAL_SECONDS = 1.0
 STORE_CHECK_INTERVAL_SECONDS = 5.0
 SUMMARY_INTERVAL_SECONDS = 15.0
 _NO_JOB = UUID(int=0)
+_NO_STATISTICS = SystemStatistics({}, {})
 
 
 class Runtime(JobClient):
@@ -82,7 +84,7 @@ class Runtime(JobClient):
         self.health = HealthRegistry(self._clock, hang_limit_seconds=self.settings.hang_limit_seconds)
         self.telemetry = PrometheusTelemetry(
             version=importlib.metadata.version("callboard"),
-            actors_alive=self._actors_alive,
+            statistics=self._statistics,
             jobs_running=self._jobs_running,
             readiness_state=self.health.readiness_state,
         )
@@ -174,7 +176,8 @@ class Runtime(JobClient):
         self._endpoint.start()
 
     def _supervise(self, system: ActorSystem, specs: Sequence[ChildSpec]) -> None:
-        raise NotImplementedError
+        for spec in specs:
+            system.spawn(spec.actor_class, *spec.args, name=spec.id, **spec.kwargs)
 
     @property
     def metrics_url(self) -> str | None:
@@ -221,9 +224,7 @@ class Runtime(JobClient):
     # What the parts tell each other
 
     def _on_hint(self, topic: str, detail: str) -> None:
-        system, worker = self._system, self._worker
-        if system is None:
-            return
+        worker = self._worker
         match topic:
             case "runnable":
                 if worker is not None and detail in self.settings.queues:
@@ -232,9 +233,9 @@ class Runtime(JobClient):
                 if worker is not None:
                     worker.job_cancelled(UUID(detail))
             case "ended":
-                system.send("result_watcher", LookUp())
+                self._look_up_results()
             case "reconnected":
-                system.send("result_watcher", LookUp())
+                self._look_up_results()
                 if worker is not None:
                     worker.look()
         self.pulse.beat()
@@ -244,8 +245,12 @@ class Runtime(JobClient):
             self._worker.look()
 
     def _wait_begins(self) -> None:
-        if self._system is not None:
-            self._system.send("result_watcher", LookUp())
+        self._look_up_results()
+
+    def _look_up_results(self) -> None:
+        watcher = None if self._system is None else self._system.registry.get("result_watcher")
+        if watcher is not None:
+            watcher.send(LookUp())
 
     def _were_cancelled(self, job_ids: Sequence[UUID]) -> None:
         if self._worker is not None:
@@ -285,8 +290,9 @@ class Runtime(JobClient):
 
     # What a scrape asks, in the scraper's thread
 
-    def _actors_alive(self) -> Mapping[str, int]:
-        raise NotImplementedError
+    def _statistics(self) -> SystemStatistics:
+        system = self._system
+        return _NO_STATISTICS if system is None else system.statistics.snapshot()
 
     def _jobs_running(self) -> Mapping[str, int]:
         return {} if self._worker is None else self._worker.running.by_kind()

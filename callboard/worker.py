@@ -106,7 +106,7 @@ class Worker:
     def child_specs(self) -> list[ChildSpec]:
         """Return the supervised actors, in starting order: nobody claims before everything else runs."""
         settings, store = self._settings, self._parts.store
-        self._progress.on_flush(lambda: self._system.send("progress", Tick()))
+        self._progress.on_flush(lambda: self._tell("progress", Tick()))
         return [
             ChildSpec(
                 "writer",
@@ -146,7 +146,7 @@ class Worker:
 
     def look(self) -> None:
         """Look for jobs now: there may be some."""
-        self._system.send("claimer", Look())
+        self._tell("claimer", Look())
 
     def job_cancelled(self, job_id: UUID) -> None:
         """Stop a job's code, because the job is cancelled in the database."""
@@ -163,7 +163,7 @@ class Worker:
 
     async def drain(self, timeout_seconds: float) -> None:
         """Claim no more, let running jobs end, put back those that have not ended in time, write everything."""
-        claimer = self._system.find("claimer")
+        claimer = self._system.registry.get("claimer")
         if claimer is not None:
             await claimer.ask(StopClaiming(), block=False)
         if await self._empty_within(timeout_seconds):
@@ -191,6 +191,12 @@ class Worker:
             await self._parts.store.forget_node(self._node)
         except StoreUnavailable as error:
             _log.warning("cannot say goodbye to the database: %s", error)
+
+    def _tell(self, child: str, message: object) -> None:
+        """Tell a supervised actor something that it also finds out by itself, should it be restarting just now."""
+        ref = self._system.registry.get(child)
+        if ref is not None:
+            ref.send(message)
 
     async def _empty_within(self, seconds: float) -> bool:
         try:
@@ -249,7 +255,7 @@ class Worker:
         if rescued:
             self.look()
         if len(rescued) == RESCUE_BATCH:
-            self._system.send("rescuer", Tick())
+            self._tell("rescuer", Tick())
 
 
 def periodic(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import NamedTuple, TypeAlias, assert_never
 
@@ -98,8 +97,7 @@ class Writer(EventActor):
             return
         batch = [write.transition for write in self._outbox.take(self._batch_size)]
         self._writing = True
-        work = asyncio.get_running_loop().create_task(self._write(batch))
-        self.context.pipe_to_self(work, on_success=Flushed, on_failure=FlushFailed)
+        self.context.pipe_to_self(self._write(batch), on_success=Flushed, on_failure=FlushFailed)
 
     async def _write(self, batch: list[Transition]) -> list[Answer]:
         try:

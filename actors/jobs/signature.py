@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, NotRequired, Required, TypedDict
+from typing import Any, NotRequired, Required
 
 import pydantic
 from pydantic import ConfigDict, TypeAdapter
 from pydantic_core import PydanticSerializationError
+from typing_extensions import TypedDict
 
 from callboard.actors.errors import InvalidArguments, JobDefinitionError
 
@@ -138,7 +139,10 @@ def _is_context(hint: Any) -> bool:
 
 
 def _arguments_type(name: str, parameters: list[inspect.Parameter], hints: Mapping[str, Any]) -> Any:
-    """Describe the arguments as a TypedDict: unlike a model's, its keys may have any name."""
+    """Describe the arguments as a TypedDict: unlike a model's, its keys may have any name.
+
+    (``typing_extensions``, because pydantic refuses Python 3.11's own.)
+    """
     fields: dict[str, Any] = {}
     for parameter in parameters:
         hint: Any = hints.get(parameter.name, Any)

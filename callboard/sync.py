@@ -1,0 +1,248 @@
+"""The same runtime for code without an event loop: scripts, Django views, shells.
+
+::
+
+    from callboard.sync import Runtime
+
+    with Runtime(settings) as runtime:
+        ref = runtime.spawn(summarize, 42)
+        print(ref.result(timeout=30))
+
+The asynchronous runtime runs on a loop in a thread of its own; every method here waits for its counterpart there, and
+may be called from any thread. Arguments, results and errors are those of ``callboard.Runtime``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from callboard.actors.errors import RuntimeStopped, WouldDeadlock
+from callboard.actors.jobs.definition import ConfiguredJob, JobDefinition, JobRegistry, default_registry
+from callboard.actors.jobs.state import Status
+from callboard.actors.jobs.types import HistoryRow, JobFilter, JobRecord, StoreSummary
+from callboard.actors.settings import Settings
+
+from . import ref as asynchronous
+from . import runtime as asynchronous_runtime
+from .ref import JobEvent
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class _LoopThread:
+    """An event loop in a thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="callboard-sync", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.get_loop().run_forever()
+
+    def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run ``work`` on the loop and return its result.
+
+        Raises:
+            WouldDeadlock: called on the loop's own thread: by an ``async`` job, say.
+            RuntimeStopped: the loop has ended.
+        """
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise WouldDeadlock(
+                "callboard.sync was called on its own event loop's thread, which would wait for itself; "
+                "an async job uses callboard.Runtime or its JobContext instead"
+            )
+        if self._loop.is_closed():
+            work.close()
+            raise RuntimeStopped("the runtime has stopped: use it inside `with Runtime(...)`")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # a Ctrl-C in the waiting thread ends the wait on the loop too
+            raise
+
+    def close(self) -> None:
+        """End the loop and its thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+
+class JobRef(Generic[R]):
+    """``callboard.JobRef`` for code without an event loop. See there.
+
+    Attributes:
+        id: the job's id.
+        kind: its kind.
+        created: False where ``spawn`` found an unfinished job with the same ``unique_key``.
+    """
+
+    def __init__(self, thread: _LoopThread, ref: asynchronous.JobRef[R]) -> None:
+        self._thread = thread
+        self._ref = ref
+        self.id = ref.id
+        self.kind = ref.kind
+        self.created = ref.created
+
+    def __repr__(self) -> str:
+        return repr(self._ref)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JobRef) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def result(self, timeout: float | None = None) -> R:
+        """Wait for the job's end and return what its function returned. See ``callboard.JobRef.result``."""
+        return self._thread.wait_for(self._ref.result(timeout))
+
+    def record(self) -> JobRecord:
+        """Read everything that is stored about the job."""
+        return self._thread.wait_for(self._ref.record())
+
+    def status(self) -> Status:
+        """Read the job's status."""
+        return self._thread.wait_for(self._ref.status())
+
+    def history(self) -> list[HistoryRow]:
+        """Read the job's transitions, oldest first."""
+        return self._thread.wait_for(self._ref.history())
+
+    def cancel(self) -> bool:
+        """Cancel the job; final in the database on return. See ``callboard.JobRef.cancel``."""
+        return self._thread.wait_for(self._ref.cancel())
+
+    def release(self) -> bool:
+        """Queue a held job; False if it was not held."""
+        return self._thread.wait_for(self._ref.release())
+
+    def events(self) -> Iterator[JobEvent]:
+        """Yield the job's transitions and progress until it has ended. See ``callboard.JobRef.events``."""
+        events = self._ref.events()
+        try:
+            while (event := self._thread.wait_for(_next(events))) is not None:
+                yield event
+        finally:
+            self._thread.wait_for(_close(events))
+
+
+class Runtime:
+    """``callboard.Runtime`` for code without an event loop; a context manager. See there for every argument.
+
+    Args:
+        settings: default: read from the environment.
+        work: whether this process runs jobs too (default).
+        registry: the jobs that this process can run.
+    """
+
+    def __init__(
+        self, settings: Settings | None = None, *, work: bool = True, registry: JobRegistry = default_registry
+    ) -> None:
+        self._make: Callable[[], asynchronous_runtime.Runtime] = lambda: asynchronous_runtime.Runtime(
+            settings, work=work, registry=registry
+        )
+        self._thread: _LoopThread | None = None
+        self._runtime: asynchronous_runtime.Runtime | None = None
+
+    def __enter__(self) -> Runtime:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the loop's thread and the runtime on it. See ``callboard.Runtime.start``."""
+        runtime = self._make()
+        self._thread = _LoopThread()
+        try:
+            self._thread.wait_for(runtime.start())
+        except BaseException:
+            self._thread.close()
+            raise
+        self._runtime = runtime
+
+    def stop(self, *, drain_timeout_seconds: float | None = None) -> None:
+        """Stop in order; twice is fine. See ``callboard.Runtime.stop``."""
+        runtime, self._runtime = self._runtime, None
+        if runtime is not None and self._thread is not None:
+            self._thread.wait_for(runtime.stop(drain_timeout_seconds=drain_timeout_seconds))
+            self._thread.close()
+
+    def spawn(
+        self,
+        job: JobDefinition[Any, R] | ConfiguredJob[Any, R],
+        /,
+        *args: Any,
+        connection: object | None = None,
+        **kwargs: Any,
+    ) -> JobRef[R]:
+        """Spawn a job; durable on return, or with the commit of ``connection``. See ``callboard.Runtime.spawn``."""
+        thread, runtime = self._parts()
+        return JobRef(thread, thread.wait_for(runtime.spawn(job, *args, connection=connection, **kwargs)))
+
+    def spawn_many(
+        self,
+        job: JobDefinition[Any, R] | ConfiguredJob[Any, R],
+        /,
+        calls: Iterable[tuple[Any, ...] | Mapping[str, Any]],
+        *,
+        connection: object | None = None,
+        **options: Any,
+    ) -> list[JobRef[R]]:
+        """Spawn a job for each call, all or none. See ``callboard.Runtime.spawn_many``."""
+        thread, runtime = self._parts()
+        refs = thread.wait_for(runtime.spawn_many(job, calls, connection=connection, **options))
+        return [JobRef(thread, ref) for ref in refs]
+
+    def get(self, job_id: UUID, job: JobDefinition[Any, R] | ConfiguredJob[Any, R] | None = None) -> JobRef[R]:
+        """Return a reference to an existing job. See ``callboard.Runtime.get``."""
+        thread, runtime = self._parts()
+        return JobRef(thread, thread.wait_for(runtime.get(job_id, job)))
+
+    def jobs(self, where: JobFilter | None = None, *, limit: int = 100, before: UUID | None = None) -> list[JobRecord]:
+        """List jobs, newest first. See ``callboard.Runtime.jobs``."""
+        thread, runtime = self._parts()
+        return thread.wait_for(runtime.jobs(where, limit=limit, before=before))
+
+    def summary(self) -> StoreSummary:
+        """Count jobs by kind, queue and status; list queues' backlogs and nodes."""
+        thread, runtime = self._parts()
+        return thread.wait_for(runtime.summary())
+
+    def cancel(self, job_ids: Sequence[UUID]) -> int:
+        """Cancel unfinished jobs; returns how many this call cancelled."""
+        thread, runtime = self._parts()
+        return thread.wait_for(runtime.cancel(job_ids))
+
+    def release(self, job_ids: Sequence[UUID]) -> int:
+        """Queue held jobs; returns how many this call queued."""
+        thread, runtime = self._parts()
+        return thread.wait_for(runtime.release(job_ids))
+
+    def run_now(self, job_ids: Sequence[UUID]) -> int:
+        """Let pending jobs that wait for their time run at once; returns how many did wait."""
+        thread, runtime = self._parts()
+        return thread.wait_for(runtime.run_now(job_ids))
+
+    def _parts(self) -> tuple[_LoopThread, asynchronous_runtime.Runtime]:
+        if self._thread is None or self._runtime is None:
+            raise RuntimeStopped("the runtime is not running: use it inside `with Runtime(...)`")
+        return self._thread, self._runtime
+
+
+async def _next(events: AsyncGenerator[JobEvent, None]) -> JobEvent | None:
+    return await anext(events, None)
+
+
+async def _close(events: AsyncGenerator[JobEvent, None]) -> None:
+    await events.aclose()
