@@ -96,12 +96,12 @@ class PostgresStore:
         if connection is not None:
             with readable_errors("spawn"):
                 return await spawning.insert(await spawning.execute_in(connection), self._sql, jobs, actor)
-        if spawning.copyable(jobs):
-            with contextlib.suppress(pg.UniqueViolation):  # a repeated call: look which of them exist
-                return await self._native("spawn", lambda own: spawning.copy(own, self._sql, jobs, actor))
         return await self._native("spawn", lambda own: self._insert(own, jobs, actor))
 
     async def _insert(self, connection: _Native, jobs: Sequence[NewJob], actor: str) -> list[Spawned]:
+        if spawning.copyable(jobs):
+            with contextlib.suppress(pg.UniqueViolation):  # a repeated call: insert only what is missing
+                return await spawning.copy(connection, self._sql, jobs, actor)
         execute = spawning.execute_native(connection)
         if len(jobs) == 1:
             return await spawning.insert(execute, self._sql, jobs, actor)

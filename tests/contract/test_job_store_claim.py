@@ -1,0 +1,222 @@
+"""Claiming, leases and rescue."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from callboard.actors.jobs.decide import Fail, Park, Policy, Snooze, SoftStop, Succeed
+from callboard.actors.jobs.state import Reason, Status, WaitingOn
+from callboard.actors.jobs.types import AttemptKey, JobFilter, QueueDemand, Rescued
+from callboard.actors.ports import JobStore
+
+from .support import ERROR, LONG_AGO, applied, claimed, new_job, outcome, record, running, spawned, statuses
+
+
+async def rescue(store: JobStore, *, limit: int = 100, delay: float = 0.0) -> list[Rescued]:
+    return await store.rescue(actor="node:b", policy=Policy(), limit=limit, retry_delay_seconds=lambda attempt: delay)
+
+
+async def test_a_claimed_job_runs_here_with_a_fresh_token_and_a_lease(store: JobStore) -> None:
+    [job_id] = await spawned(store, owner="me", timeout_seconds=2.5, max_attempts=3, deadline_seconds=60)
+    [job] = await claimed(store)
+    stored = await record(store, job_id)
+    assert (job.id, job.kind, job.queue, job.attempt, job.token) == (job_id, "kind", "default", 1, 1)
+    assert (job.owner, job.timeout_seconds, job.max_attempts, job.parent_id) == ("me", 2.5, 3, None)
+    assert (job.deadline, job.created_at) == (stored.deadline, stored.created_at)
+    assert 0 <= job.wait_seconds < 60
+    assert (stored.status, stored.attempt, stored.token, stored.node) == (Status.RUNNING, 1, 1, "here")
+    assert stored.started_at is not None
+    assert stored.lease_expires_at == stored.started_at + timedelta(seconds=60)
+    row = (await store.history(job_id))[-1]
+    assert (row.from_status, row.to_status, row.reason) == (Status.PENDING, Status.RUNNING, Reason.CLAIMED)
+    assert (row.attempt, row.actor) == (1, "node:here")
+
+
+async def test_a_claimed_job_is_not_claimed_again(store: JobStore) -> None:
+    await spawned(store, 3)
+    assert len(await claimed(store)) == 3
+    assert await claimed(store) == []
+
+
+async def test_priority_then_time_then_age(store: JobStore) -> None:
+    past = datetime(2020, 1, 1, tzinfo=UTC)
+    expected = [
+        *await spawned(store, priority=-32768),
+        *await spawned(store, priority=-1, run_at=past),
+        *await spawned(store, priority=-1, run_at=past + timedelta(seconds=1)),
+        *(await spawned(store, 4, priority=0, run_at=past)),
+    ]
+    late = await spawned(store, 3, priority=0)
+    last = await spawned(store, priority=32767, run_at=past)
+    order = [job.id for _ in range(12) for job in await claimed(store, 1)]
+    assert order == [*expected, *late, *last]
+
+
+async def test_one_claim_returns_them_in_that_order_too(store: JobStore) -> None:
+    low = await spawned(store, 2, priority=9)
+    high = await spawned(store, 2, priority=1)
+    assert [job.id for job in await claimed(store, 3)] == [*high, low[0]]
+
+
+async def test_each_queue_gets_its_own_limit(store: JobStore) -> None:
+    for queue in ("a", "b", "c"):
+        await spawned(store, 5, queue=queue)
+    demands = [QueueDemand("a", 2), QueueDemand("b", 9), QueueDemand("none", 3), QueueDemand("c", 0)]
+    jobs = await store.claim(demands, node="here", lease_seconds=60)
+    assert sorted(job.queue for job in jobs) == ["a"] * 2 + ["b"] * 5
+    assert await store.claim([], node="here", lease_seconds=60) == []
+
+
+async def test_concurrent_claims_share_without_overlap(store: JobStore) -> None:
+    ids = await spawned(store, 300)
+    rounds = await asyncio.gather(*(claimed(store, 40) for _ in range(10)))
+    jobs = [job.id for jobs in rounds for job in jobs]
+    assert len(jobs) == len(set(jobs))
+    rest = await claimed(store, 300)
+    assert sorted([*jobs, *(job.id for job in rest)]) == sorted(ids)
+
+
+async def test_delayed_jobs_of_a_high_priority_do_not_hide_those_below(store: JobStore) -> None:
+    await spawned(store, 100, priority=-1, delay_seconds=3600)
+    [job_id] = await spawned(store, priority=5)
+    assert [job.id for job in await claimed(store, 10)] == [job_id]
+
+
+async def test_run_now_ends_the_waiting_for_the_time(store: JobStore) -> None:
+    [delayed] = await spawned(store, delay_seconds=3600)
+    [ready] = await spawned(store)
+    [held] = await spawned(store, status=Status.CREATED, delay_seconds=3600)
+    assert await store.run_now([delayed, ready, held, new_job().id]) == [delayed]
+    assert {job.id for job in await claimed(store)} == {delayed, ready}
+    assert await statuses(store, delayed) == [Status.PENDING, Status.RUNNING]
+    assert await store.run_now([]) == []
+
+
+async def test_a_released_job_keeps_its_time(store: JobStore) -> None:
+    [later] = await spawned(store, status=Status.CREATED, delay_seconds=3600)
+    [now] = await spawned(store, status=Status.CREATED)
+    await store.release([later, now], actor="client:test")
+    assert [job.id for job in await claimed(store)] == [now]
+    assert (await record(store, later)).run_at > datetime.now(UTC) + timedelta(minutes=50)
+
+
+async def test_a_job_past_its_deadline_is_not_claimed_but_failed(store: JobStore) -> None:
+    [late] = await spawned(store, deadline_seconds=LONG_AGO)
+    [held] = await spawned(store, deadline_seconds=LONG_AGO, status=Status.CREATED)
+    [other] = await spawned(store, deadline_seconds=3600)
+    assert [job.id for job in await claimed(store)] == [other]
+    rescued = await rescue(store)
+    assert {(job.job_id, job.to_status, job.reason) for job in rescued} == {
+        (late, Status.FAILED, Reason.DEADLINE),
+        (held, Status.FAILED, Reason.DEADLINE),
+    }
+    job = await record(store, late)
+    assert (job.stop_reason, job.attempt) == ("deadline", 0)
+    assert job.error is not None
+    assert job.error["type"] == "DeadlineExceeded"
+    assert await statuses(store, held) == [Status.CREATED, Status.FAILED]
+
+
+async def test_a_rescued_job_runs_again_and_the_crash_counts(store: JobStore) -> None:
+    job = await running(store, max_attempts=2, lease=LONG_AGO)
+    assert await rescue(store) == [Rescued(job.id, "kind", "default", Status.PENDING, Reason.LEASE_EXPIRED)]
+    stored = await record(store, job.id)
+    assert (stored.status, stored.attempt, stored.lease_expires_at) == (Status.PENDING, 1, None)
+    assert stored.error is not None
+    [again] = await claimed(store)
+    assert (again.id, again.attempt, again.token) == (job.id, 2, job.token + 1)
+    row = (await store.history(job.id))[2]
+    assert (row.reason, row.actor, row.attempt) == (Reason.LEASE_EXPIRED, "node:b", 1)
+
+
+async def test_a_poison_job_fails_after_its_attempts(store: JobStore) -> None:
+    [job_id] = await spawned(store, max_attempts=3)
+    for _ in range(3):
+        assert len(await claimed(store, lease=LONG_AGO)) == 1
+        await rescue(store)
+    stored = await record(store, job_id)
+    assert (stored.status, stored.stop_reason, stored.attempt) == (Status.FAILED, "lease_expired", 3)
+    assert await claimed(store) == []
+
+
+async def test_a_rescued_job_waits_for_its_retry_delay(store: JobStore) -> None:
+    job = await running(store, max_attempts=2, lease=LONG_AGO)
+    await rescue(store, delay=3600)
+    assert await claimed(store) == []
+    assert (await record(store, job.id)).run_at > datetime.now(UTC) + timedelta(minutes=50)
+
+
+async def test_a_sweep_takes_no_more_than_its_limit_and_no_live_job(store: JobStore) -> None:
+    await spawned(store, 5, max_attempts=2)
+    await claimed(store, lease=LONG_AGO)
+    alive = await running(store)
+    assert len(await rescue(store, limit=3)) == 3
+    assert len(await rescue(store, limit=3)) == 2
+    assert await rescue(store, limit=3) == []
+    assert (await record(store, alive.id)).status is Status.RUNNING
+
+
+async def test_concurrent_sweeps_rescue_each_job_once(store: JobStore) -> None:
+    ids = await spawned(store, 60, max_attempts=2)
+    await claimed(store, lease=LONG_AGO)
+    sweeps = await asyncio.gather(*(rescue(store) for _ in range(5)))
+    assert sorted(job.job_id for sweep in sweeps for job in sweep) == sorted(ids)
+    assert len(await store.history(ids[0])) == 3
+
+
+async def test_a_renewed_lease_is_longer_and_the_lost_ones_come_back(store: JobStore) -> None:
+    mine, stolen, gone = [await running(store, max_attempts=3, lease=LONG_AGO) for _ in range(3)]
+    keys = [AttemptKey(job.id, job.token) for job in (mine, stolen, gone)]
+    missing = AttemptKey(new_job().id, 1)
+    await store.cancel([gone.id], actor="client:test")
+    assert await store.renew([keys[0]], lease_seconds=60) == []
+    await rescue(store)
+    await claimed(store)
+    assert await store.renew([*keys, missing], lease_seconds=60) == [*keys[1:], missing]
+    assert await rescue(store) == []
+    assert await store.renew([], lease_seconds=60) == []
+    assert (await record(store, mine.id)).token == mine.token
+
+
+@pytest.mark.parametrize(
+    ("event", "attempts_left"),
+    [
+        (SoftStop(), 3),
+        (Snooze(0), 3),
+        (Park(WaitingOn.CHILDREN), 3),
+        (Fail(ERROR, 0), 2),
+    ],
+    ids=["shutdown", "snooze", "park", "error"],
+)
+async def test_only_the_jobs_own_fault_counts_as_an_attempt(
+    store: JobStore, event: SoftStop | Snooze | Park | Fail, attempts_left: int
+) -> None:
+    job = await running(store, max_attempts=3)
+    await applied(store, outcome(job, event))
+    [again] = await claimed(store)
+    assert again.max_attempts - again.attempt + 1 == attempts_left
+    assert again.token == 2
+    assert [row.attempt for row in await store.history(job.id)] == [0, 1, 1, again.attempt]
+
+
+async def test_progress_belongs_to_the_running_attempt(store: JobStore) -> None:
+    job = await running(store)
+    key = AttemptKey(job.id, job.token)
+    assert await store.progress(key, {"done": 1, "text": "\u0000 é"})
+    assert not await store.progress(key._replace(token=0), {"done": 2})
+    assert (await record(store, job.id)).progress == {"done": 1, "text": "\u0000 é"}
+    await applied(store, outcome(job, Succeed("1")))
+    assert not await store.progress(key, {"done": 3})
+    assert not await store.progress(AttemptKey(new_job().id, 1), {})
+    assert (await record(store, job.id)).progress == {"done": 1, "text": "\u0000 é"}
+    assert len(await store.history(job.id)) == 3
+
+
+async def test_a_large_claim(store: JobStore) -> None:
+    await spawned(store, 5_000)
+    jobs = await claimed(store, 4_000)
+    assert len({job.id for job in jobs}) == 4_000
+    assert len(await store.list_jobs(JobFilter(statuses=(Status.PENDING,)), limit=5_000)) == 1_000
