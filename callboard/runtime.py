@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from uuid import UUID
@@ -15,6 +16,7 @@ from callboard.actors.jobs.identifier import uuid7
 from callboard.actors.jobs.spawning import Spawning
 from callboard.actors.listener import Listener
 from callboard.actors.loop_dispatcher import LoopDispatcher
+from callboard.actors.ref import EventRef
 from callboard.actors.result_watcher import LookUp, ResultWatcher
 from callboard.actors.settings import Settings
 from callboard.actors.statistics import SystemStatistics
@@ -25,13 +27,20 @@ from callboard.supervision.child_spec import ChildSpec
 from callboard.supervision.endpoint import Endpoint
 from callboard.supervision.health import HealthRegistry
 from callboard.supervision.metrics import PrometheusTelemetry
+from callboard.supervision.supervisor import Supervisor
+from callboard.supervision.supervisor_messages import CountChildren
 
 from .client import JobClient
 from .worker import Worker, periodic
 
+_log = logging.getLogger(__name__)
+
 BEAT_INTERVAL_SECONDS = 1.0
 STORE_CHECK_INTERVAL_SECONDS = 5.0
 SUMMARY_INTERVAL_SECONDS = 15.0
+MAX_RESTARTS = 10
+RESTART_PERIOD_SECONDS = 60
+"""More crashes of infrastructure actors than this in this time end the runtime. An unreachable database is no crash."""
 _NO_JOB = UUID(int=0)
 _NO_STATISTICS = SystemStatistics({}, {})
 
@@ -99,7 +108,9 @@ class Runtime(JobClient):
         self._system: ActorSystem | None = None
         self._worker: Worker | None = None
         self._endpoint: Endpoint | None = None
-        self._ended: asyncio.Event | None = None
+        self._root_watch: asyncio.Task[None] | None = None
+        self._given_up = asyncio.Event()
+        self._started = False
 
     async def __aenter__(self) -> Runtime:
         await self.start()
@@ -117,9 +128,9 @@ class Runtime(JobClient):
             StoreUnavailable, ServerTooOld, SchemaMissing, SchemaMismatch: the database is not usable; nothing runs.
             ConfigurationError: the metrics port is taken, or the runtime was started before.
         """
-        if self._ended is not None:
+        if self._started:
             raise ConfigurationError("this runtime was started before; make a new Runtime to start again")
-        self._ended = asyncio.Event()
+        self._started = True
         try:
             await self._parts.store.open()
             await self._start_parts()
@@ -154,7 +165,7 @@ class Runtime(JobClient):
             self._serve(self.settings.metrics_port)
         specs.append(ChildSpec("listener", Listener, (self._parts.wake_ups, self._on_hint)))
         self._running = True
-        self._supervise(system, specs)
+        await self._supervise(system, specs)
 
     def _make_worker(self, system: ActorSystem) -> Worker:
         for queue, slots in self.settings.queues.items():
@@ -175,9 +186,25 @@ class Runtime(JobClient):
         self._endpoint = Endpoint(self.telemetry.registry, self.health, host=self.settings.metrics_host, port=port)
         self._endpoint.start()
 
-    def _supervise(self, system: ActorSystem, specs: Sequence[ChildSpec]) -> None:
-        for spec in specs:
-            system.spawn(spec.actor_class, *spec.args, name=spec.id, **spec.kwargs)
+    async def _supervise(self, system: ActorSystem, specs: Sequence[ChildSpec]) -> None:
+        root = system.spawn(
+            Supervisor,
+            specs,
+            name="root",
+            intensity=MAX_RESTARTS,
+            period_seconds=RESTART_PERIOD_SECONDS,
+            telemetry=self.telemetry,
+        )
+        await root.ask(CountChildren(), block=False)  # answered once every child has started
+        self._root_watch = asyncio.get_running_loop().create_task(self._watch_root(root))
+
+    async def _watch_root(self, root: EventRef[Supervisor]) -> None:
+        ended = await root.termination()
+        if self._system is not None:  # nobody asked it to
+            reason = f"{ended.reason}: {ended.exception}" if ended.exception else ended.reason
+            _log.critical("the root supervisor ended (%s): this process does no more work, restart it", reason)
+            self.health.gave_up(reason)
+            self._given_up.set()
 
     @property
     def metrics_url(self) -> str | None:
@@ -203,6 +230,8 @@ class Runtime(JobClient):
         self._waiters.fail(RuntimeStopped("the runtime stopped while somebody waited; the job itself is not touched"))
         if system is not None:
             await system.aclose()
+        if self._root_watch is not None:
+            await self._root_watch
         if worker is not None:
             await worker.stop()
         endpoint, self._endpoint = self._endpoint, None
@@ -217,9 +246,7 @@ class Runtime(JobClient):
 
     async def wait_given_up(self) -> None:
         """Return when the root supervisor has given up: too many restarts in too short a time. End the process then."""
-        if self._ended is None:
-            raise RuntimeStopped("the runtime has not started")
-        await self._ended.wait()
+        await self._given_up.wait()
 
     # What the parts tell each other
 

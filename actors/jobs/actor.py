@@ -182,13 +182,14 @@ class JobActor(EventActor):
         )
 
     def _time_out(self) -> TimeOut:
-        claimed = self._claimed
-        ran = self._environment.clock.monotonic() - self._started
-        limit = f"timeout_seconds={claimed.timeout_seconds}, deadline={claimed.deadline}"
-        delay = next_delay_seconds(
-            (self._definition.retry if self._definition else None) or self._environment.retry, claimed.attempt
-        )
-        return TimeOut(plain_error("TimeoutError", f"attempt {claimed.attempt} ran for {ran:.1f} s ({limit})"), delay)
+        claimed, environment = self._claimed, self._environment
+        wait = (self._definition.retry if self._definition else None) or environment.retry
+        if claimed.deadline is not None and environment.clock.now() >= claimed.deadline:
+            limit = f"past the job's deadline {claimed.deadline}"
+        else:
+            limit = f"longer than timeout_seconds={claimed.timeout_seconds:g}"
+        error = plain_error("TimeoutError", f"attempt {claimed.attempt} ran {limit} and was stopped")
+        return TimeOut(error, next_delay_seconds(wait, claimed.attempt))
 
     def _write(self, event: Event) -> None:
         environment = self._environment
