@@ -14,14 +14,14 @@ from asyncio import CancelledError, Task
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from pykka import ActorDeadError, ActorRegistry
 from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop
 
 from .errors import MailboxFull
 from .future import EventFuture
-from .mailbox import Mailbox, is_control
+from .mailbox import Dropping, Mailbox, is_control
 from .messages import (
     ERROR,
     KILLED,
@@ -73,7 +73,6 @@ class ActorCell(Mailbox):
         "_end_hook",
         "_end_reason",
         "_halted",
-        "_killing",
         "_phase",
         "_stop_requests",
         "_stopped_event",
@@ -85,6 +84,7 @@ class ActorCell(Mailbox):
         "actor_class",
         "context",
         "in_pykka_registry",
+        "killing",
         "name",
         "parent",
         "ref",
@@ -113,7 +113,7 @@ class ActorCell(Mailbox):
         self._phase = _NEW
         self._halted = False
         self._suspended = 0
-        self._killing = False
+        self.killing = False
         self._current: Any = None
         self._then: Continuation | None = None
         self._stop_requests: list[EventFuture[Any]] | None = None
@@ -193,7 +193,7 @@ class ActorCell(Mailbox):
     def _begin(self) -> None:
         self._phase = _STARTING
         self._halted = True
-        if self._killing:
+        if self.killing:
             self._phase, self._halted = _RUNNING, False
             return
         try:
@@ -320,22 +320,27 @@ class ActorCell(Mailbox):
             case Terminated():
                 self._receive_terminated(message)
             case ChildEnded():
-                if self._phase == _ENDING:
-                    self._end_next_child()
+                self._child_ended()
             case Shutdown(reason):
-                if self._phase == _RUNNING:
-                    self._begin_end(reason, None, hook="on_stop")
+                self._begin_end(reason, None, hook="on_stop")
             case Kill():
                 self._receive_kill()
             case Fail(exception):
-                if self._phase == _RUNNING:
-                    self._fail(exception)
+                self._fail(exception)
             case Suspend():
-                self._suspended += 1
-                self._halted = True
+                self._suspend(1)
             case Resume():
-                self._suspended = max(0, self._suspended - 1)
-                self._halted = self._suspended > 0 or self._phase != _RUNNING
+                self._suspend(-1)
+            case _:
+                assert_never(message)
+
+    def _suspend(self, change: int) -> None:
+        self._suspended = max(0, self._suspended + change)
+        self._halted = self._suspended > 0 or self._phase != _RUNNING
+
+    def _child_ended(self) -> None:
+        if self._phase == _ENDING:
+            self._end_next_child()
 
     def _receive_terminated(self, message: Terminated) -> None:
         if self._phase != _RUNNING or self.context is None or not self.context.forget_watched(message.ref):
@@ -356,7 +361,7 @@ class ActorCell(Mailbox):
 
     def kill(self) -> None:
         """End the actor without its hooks; cancel a running async handler. Any thread."""
-        self._killing = True
+        self.killing = True
         self.post_system(Kill())
         if self.system is not None:
             self.dispatcher.cancel_coroutine(self)
@@ -367,7 +372,7 @@ class ActorCell(Mailbox):
             self.task.cancel()
 
     def _is_kill(self, error: BaseException) -> bool:
-        return self._killing and isinstance(error, CancelledError)
+        return self.killing and isinstance(error, CancelledError)
 
     # Coroutines
 
@@ -402,6 +407,8 @@ class ActorCell(Mailbox):
     # End
 
     def _fail(self, error: BaseException) -> None:
+        if self._phase >= _ENDING:
+            return
         self._log_failure(error)
         self._begin_end(ERROR, error, hook="on_failure")
 
@@ -537,7 +544,7 @@ class ActorCell(Mailbox):
         if self.system is not None:
             self.system.dead_letters.record(self, message, reason)
 
-    def overflowed(self, item: Any, policy: Literal["drop_oldest", "drop_newest"]) -> None:
+    def overflowed(self, item: Any, policy: Dropping) -> None:
         """Answer a request, or record a message, that the overflow policy dropped. Any thread."""
         assert self.system is not None
         with self._counters.lock:
@@ -545,9 +552,7 @@ class ActorCell(Mailbox):
         if type(item) is Request:
             item.reply_to.fail(MailboxFull(f"the mailbox of {self} is full and its policy is {policy}"))
         else:
-            self.system.dead_letters.record(
-                self, item, "dropped_oldest" if policy == "drop_oldest" else "dropped_newest"
-            )
+            self.system.dead_letters.record(self, item, policy)
 
     def waiting_for_room(self) -> AbstractContextManager[None]:
         """Enter while a sender waits for room in this mailbox."""

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 _logger = logging.getLogger(__name__)
 
-DeadLetterReason = Literal["stopped", "unhandled_at_stop", "mailbox_full", "dropped_oldest", "dropped_newest"]
+DeadLetterReason = Literal["stopped", "unhandled_at_stop", "mailbox_full", "drop_oldest", "drop_newest"]
 """``stopped``: sent to an actor that had ended. ``unhandled_at_stop``: still in its mailbox when it ended.
-``mailbox_full``: refused to a ``send``. ``dropped_oldest``, ``dropped_newest``: by the mailbox's overflow policy."""
+``mailbox_full``: refused to a ``send``. ``drop_oldest``, ``drop_newest``: by the mailbox's overflow policy."""
 
 
 @dataclass(frozen=True, slots=True)

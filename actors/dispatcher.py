@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from .mailbox import Mailbox
+    from .cell import ActorCell
 
 
 class Dispatcher(Protocol):
-    """Runs mailboxes. A mailbox is handed over by whoever took its scheduled bit, and is run by one thread at a time."""
+    """Runs mailboxes. Whoever took a mailbox's scheduled bit hands it over; one thread at a time runs it."""
 
-    def execute(self, mailbox: Mailbox) -> None:
-        """Run ``mailbox`` soon, in the dispatcher's own thread. Any thread; never blocks, never runs it at once."""
+    def execute(self, cell: ActorCell) -> None:
+        """Run ``cell`` soon, in the dispatcher's own thread. Any thread; never blocks, never runs it at once."""
 
-    def run_coroutine(self, mailbox: Mailbox, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Run a handler's coroutine in an asyncio task, then call ``mailbox.coroutine_ended``.
+    def run_coroutine(self, cell: ActorCell, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run a handler's coroutine in an asyncio task, then call ``cell.coroutine_ended``.
 
         Called by the thread that runs the mailbox, which stays scheduled until the end.
         """
 
-    def cancel_coroutine(self, mailbox: Mailbox) -> None:
-        """Cancel the coroutine that runs for ``mailbox``, if there is one. Any thread."""
+    def cancel_coroutine(self, cell: ActorCell) -> None:
+        """Cancel the coroutine that runs for ``cell``, if there is one. Any thread."""
 
     def blocking(self) -> AbstractContextManager[None]:
         """Enter while one of the dispatcher's threads waits for something."""
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop that runs everything, if the dispatcher has one."""
 
     def close(self) -> None:
         """End the dispatcher's threads. Its actors must have stopped. Blocks; twice is fine."""

@@ -1,4 +1,4 @@
-"""The answer to an ``ask``: a ``pykka.Future`` that can be waited for in a thread, and awaited without blocking a loop."""
+"""The answer to an ``ask``: a ``pykka.Future`` to wait for in a thread, or to await without blocking a loop."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class EventFuture(pykka.Future[T]):
         self._sources = sources
         return self
 
-    def filter(self: EventFuture[Iterable[J]], func: Callable[[J], bool]) -> EventFuture[Iterable[J]]:  # type: ignore[override]
+    def filter(self: EventFuture[Iterable[J]], func: Callable[[J], bool]) -> EventFuture[Iterable[J]]:
         """As ``pykka.Future.filter``; the result can be awaited."""
         return cast("EventFuture[Iterable[J]]", super().filter(func))._derived_from(self)
 
@@ -160,7 +160,7 @@ class EventFuture(pykka.Future[T]):
         """As ``pykka.Future.map``; the result can be awaited."""
         return cast("EventFuture[M]", super().map(func))._derived_from(self)
 
-    def reduce(self: EventFuture[Iterable[J]], func: Callable[[R, J], R], *args: R) -> EventFuture[R]:  # type: ignore[override]
+    def reduce(self: EventFuture[Iterable[J]], func: Callable[[R, J], R], *args: R) -> EventFuture[R]:
         """As ``pykka.Future.reduce``; the result can be awaited."""
         return cast("EventFuture[R]", super().reduce(func, *args))._derived_from(self)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .waits import dispatcher_loops, refuse_on_dispatcher_loop
 
 if TYPE_CHECKING:
-    from .mailbox import Mailbox
+    from .cell import ActorCell
 
 
 class DelayedCall:
@@ -53,9 +53,9 @@ class LoopDispatcher:
     """
 
     def __init__(self, *, throughput: int = 32, slice_messages: int = 256) -> None:
-        self._prepare(asyncio.new_event_loop(), throughput, slice_messages)
-        self._thread = threading.Thread(target=self._serve, name="callboard-loop", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._serve, name="callboard-loop", daemon=True)
+        self._prepare(asyncio.new_event_loop(), thread, throughput, slice_messages)
+        thread.start()
 
     @classmethod
     def attach(
@@ -67,17 +67,18 @@ class LoopDispatcher:
             RuntimeError: no loop was given and none is running.
         """
         dispatcher = cls.__new__(cls)
-        dispatcher._prepare(loop or asyncio.get_running_loop(), throughput, slice_messages)
-        dispatcher._thread = None
+        dispatcher._prepare(loop or asyncio.get_running_loop(), None, throughput, slice_messages)
         return dispatcher
 
-    def _prepare(self, loop: asyncio.AbstractEventLoop, throughput: int, slice_messages: int) -> None:
+    def _prepare(
+        self, loop: asyncio.AbstractEventLoop, thread: threading.Thread | None, throughput: int, slice_messages: int
+    ) -> None:
         self._loop = loop
-        self._thread: threading.Thread | None
+        self._thread = thread
         self._thread_id: int | None = None  # known once the loop has run something of ours
         self._throughput = throughput
         self._slice_messages = slice_messages
-        self._ready: deque[Mailbox] = deque()
+        self._ready: deque[ActorCell] = deque()
         self._armed = threading.Lock()  # taken while a call of _run is due: wake-ups are coalesced
         dispatcher_loops.add(loop)
 
@@ -86,9 +87,9 @@ class LoopDispatcher:
         """The event loop."""
         return self._loop
 
-    def execute(self, mailbox: Mailbox) -> None:
-        """Run ``mailbox`` soon. Any thread; a wake-up is paid only when the dispatcher is idle."""
-        self._ready.append(mailbox)
+    def execute(self, cell: ActorCell) -> None:
+        """Run ``cell`` soon. Any thread; a wake-up is paid only when the dispatcher is idle."""
+        self._ready.append(cell)
         if self._armed.acquire(False):
             self.call_soon(self._run)
 
@@ -127,14 +128,14 @@ class LoopDispatcher:
                 if ready and self._armed.acquire(False):
                     self._loop.call_soon(self._run)
 
-    def run_coroutine(self, mailbox: Mailbox, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def run_coroutine(self, cell: ActorCell, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Start a task for a handler's coroutine."""
-        mailbox.task = task = self._loop.create_task(coroutine)
-        task.add_done_callback(mailbox.coroutine_ended)
+        cell.task = task = self._loop.create_task(coroutine)
+        task.add_done_callback(cell.coroutine_ended)
 
-    def cancel_coroutine(self, mailbox: Mailbox) -> None:
+    def cancel_coroutine(self, cell: ActorCell) -> None:
         """Cancel the handler's task, on the loop."""
-        self.call_soon(mailbox.cancel_task)
+        self.call_soon(cell.cancel_task)
 
     def blocking(self) -> AbstractContextManager[None]:
         """Do nothing: waits on this thread are refused before they begin."""

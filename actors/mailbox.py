@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .dispatcher import Dispatcher
 
 Overflow = Literal["raise", "drop_oldest", "drop_newest", "block"]
+Dropping = Literal["drop_oldest", "drop_newest"]
 _OVERFLOWS = ("raise", "drop_oldest", "drop_newest", "block")
 
 
@@ -113,9 +114,9 @@ class Mailbox:
                 queue = self.make_queue()
             queue.append(item)
         if self._scheduled.acquire(False):
-            self.dispatcher.execute(self)
-        if self.closed:
-            self.drain()
+            self.dispatcher.execute(self)  # type: ignore[arg-type]  # every mailbox is an ActorCell's
+        if self.closed:  # by another thread, since the first look
+            self.drain()  # type: ignore[unreachable]
         return True
 
     def post_control(self, item: Any) -> bool:
@@ -127,19 +128,19 @@ class Mailbox:
             queue = self.make_queue()
         queue.append(item)
         if self._scheduled.acquire(False):
-            self.dispatcher.execute(self)
-        if self.closed:
-            self.drain()
+            self.dispatcher.execute(self)  # type: ignore[arg-type]  # every mailbox is an ActorCell's
+        if self.closed:  # by another thread, since the first look
+            self.drain()  # type: ignore[unreachable]
         return True
 
     def post_system(self, message: SystemMessage) -> None:
-        """Append to the queue that overtakes. Any thread. After the actor's end nobody reads it, and nobody needs to."""
+        """Append to the queue that overtakes. Any thread. After the actor's end nobody needs to read it."""
         queue = self.system_queue
         if queue is None:
             queue = self._make_system_queue()
         queue.append(message)
         if self._scheduled.acquire(False):
-            self.dispatcher.execute(self)
+            self.dispatcher.execute(self)  # type: ignore[arg-type]  # every mailbox is an ActorCell's
 
     def make_queue(self) -> deque[Any]:
         """Return the user queue; made now if nobody needed it before."""
@@ -172,7 +173,7 @@ class Mailbox:
         """Answer, or record, a message that no handler will see."""
         raise NotImplementedError
 
-    def overflowed(self, item: Any, policy: Literal["drop_oldest", "drop_newest"]) -> None:
+    def overflowed(self, item: Any, policy: Dropping) -> None:
         """Answer, or record, a message that the policy dropped."""
         raise NotImplementedError
 

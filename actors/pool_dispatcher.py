@@ -7,14 +7,13 @@ import threading
 from collections import deque
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigurationError
 from .waits import refuse_on_dispatcher_loop, this_thread
 
 if TYPE_CHECKING:
     from .cell import ActorCell
-    from .mailbox import Mailbox
 
 
 class PoolDispatcher:
@@ -43,7 +42,7 @@ class PoolDispatcher:
         self._max_threads = max_threads
         self._max_waiting_threads = max_waiting_threads
         self._throughput = throughput
-        self._ready: deque[Mailbox] = deque()
+        self._ready: deque[ActorCell] = deque()
         self._state = threading.Condition(threading.Lock())  # guards everything below, and _ready
         self._threads: set[threading.Thread] = set()
         self._idle = 0
@@ -51,28 +50,21 @@ class PoolDispatcher:
         self._closed = False
 
     @property
-    def loop(self) -> None:
-        """None: an actor's coroutines run on a loop of the thread that runs the actor."""
-        return
-
-    @property
     def threads(self) -> int:
         """How many threads there are now."""
         with self._state:
             return len(self._threads)
 
-    def execute(self, mailbox: Mailbox) -> None:
-        """Run ``mailbox`` soon, on one of the threads. Any thread."""
+    def execute(self, cell: ActorCell) -> None:
+        """Run ``cell`` soon, on one of the threads. Any thread."""
         with self._state:
-            self._ready.append(mailbox)
-            if self._idle:
-                self._state.notify()
-            else:
-                self._grow()
+            self._ready.append(cell)
+            self._state.notify()
+            self._grow_if_short()
 
-    def _grow(self) -> None:
+    def _grow_if_short(self) -> None:
         stand_ins = min(self._waiting, self._max_waiting_threads)
-        if len(self._threads) < self._max_threads + stand_ins:
+        if len(self._ready) > self._idle and len(self._threads) < self._max_threads + stand_ins:
             thread = threading.Thread(target=self._work, name="callboard-pool", daemon=True)
             self._threads.add(thread)
             thread.start()
@@ -80,15 +72,15 @@ class PoolDispatcher:
     def _work(self) -> None:
         with asyncio.Runner() as runner:
             this_thread.runner = runner
-            while (mailbox := self._next()) is not None:
-                this_thread.cell = cast("ActorCell", mailbox)
+            while (cell := self._next()) is not None:
+                this_thread.cell = cell
                 try:
-                    mailbox.run(self._throughput)
+                    cell.run(self._throughput)
                 finally:
                     this_thread.cell = None
 
-    def _next(self) -> Mailbox | None:
-        """Return the next mailbox to run; None if this thread is to end."""
+    def _next(self) -> ActorCell | None:
+        """Return the next actor to run; None if this thread is to end."""
         with self._state:
             while not self._ready or self._is_surplus():
                 if self._closed or self._is_surplus():
@@ -103,17 +95,18 @@ class PoolDispatcher:
     def _is_surplus(self) -> bool:
         return len(self._threads) - self._waiting > self._max_threads
 
-    def run_coroutine(self, mailbox: Mailbox, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def run_coroutine(self, cell: ActorCell, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Run a handler's coroutine to its end, on a loop of this thread."""
-        cell = cast("ActorCell", mailbox)
         loop = this_thread.runner.get_loop()
         cell.task = task = loop.create_task(coroutine)
+        if cell.killing:  # the kill may have looked for a task just before there was one
+            task.cancel()
         loop.run_until_complete(asyncio.wait((task,)))
         cell.take_outcome(task)
 
-    def cancel_coroutine(self, mailbox: Mailbox) -> None:
+    def cancel_coroutine(self, cell: ActorCell) -> None:
         """Cancel the handler's task on its thread's loop."""
-        task = cast("ActorCell", mailbox).task
+        task = cell.task
         if task is not None:
             task.get_loop().call_soon_threadsafe(task.cancel)
 
@@ -122,8 +115,7 @@ class PoolDispatcher:
         """Let another thread take this one's place while it waits."""
         with self._state:
             self._waiting += 1
-            if self._ready and not self._idle:
-                self._grow()
+            self._grow_if_short()
         try:
             yield
         finally:

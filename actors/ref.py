@@ -36,7 +36,7 @@ class EventRef(pykka.ActorRef[A]):
     @property
     def actor_class(self) -> type[A]:  # type: ignore[override]
         """The class of the actor."""
-        return self._cell.actor_class
+        return cast("type[A]", self._cell.actor_class)
 
     @property
     def actor_urn(self) -> str:  # type: ignore[override]

@@ -157,7 +157,7 @@ class ActorSystem:
     # Time and the event loop
 
     def schedule(self, delay_seconds: float, callback: Callable[[], object]) -> Scheduled:
-        """Call ``callback`` after ``delay_seconds``, on the event loop or as the injected clock wants it. Any thread."""
+        """Call ``callback`` after ``delay_seconds``, on the event loop or as an injected clock says. Any thread."""
         if isinstance(self.clock, SchedulingClock):
             return self.clock.call_later(delay_seconds, callback)
         return self.loop_dispatcher.call_later(delay_seconds, callback)
