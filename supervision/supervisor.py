@@ -1,6 +1,6 @@
 """The supervisor: starts children in order, restarts those that end, gives up when that happens too often.
 
-Its rules are Erlang/OTP's ``supervisor``, cited by the ids of the specification (A1 to K2). Strategy: one_for_one.
+Its rules are those of Erlang/OTP's ``supervisor``, cited by the ids of docs/supervision.md. Strategy: one_for_one.
 
 A supervisor does one thing at a time, as in OTP: while it waits for a child to start or to die, its other messages
 wait. It waits by ``await``, so its dispatcher is never blocked.
@@ -13,7 +13,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol, TypeAlias, assert_never
+from typing import Any, Final, cast
 
 import pykka
 from pykka.messages import ProxyGetAttr
@@ -23,10 +23,9 @@ from callboard.actors.errors import ActorError, ConfigurationError
 from callboard.actors.messages import ERROR, KILLED, Terminated
 from callboard.actors.ref import EventRef
 
-from .child_spec import ChildSpec, check_child_specs
+from .child_spec import ChildSpec, Shutdown, check_child_specs
 from .restart_window import Backoff, RestartWindow
 from .supervisor_messages import (
-    Administration,
     ChildCounts,
     ChildStarted,
     ChildState,
@@ -39,9 +38,11 @@ from .supervisor_messages import (
     RestartChild,
     StartChild,
     StartFailed,
+    StopSupervisor,
     TerminateChild,
     WhichChildren,
 )
+from .supervisor_telemetry import NoSupervisorTelemetry, SupervisorTelemetry
 
 _logger = logging.getLogger(__name__)
 
@@ -52,44 +53,6 @@ _STRATEGY: Final = "one_for_one"
 _KILL_AGAIN_SECONDS: Final = 1.0
 
 
-class SupervisorTelemetry(Protocol):
-    """Measurements of supervisors."""
-
-    def supervisor_started(self, supervisor: str) -> None:
-        """A supervisor has started all its children."""
-
-    def supervisor_stopped(self, supervisor: str) -> None:
-        """A supervisor has ended."""
-
-    def children_changed(self, supervisor: str, alive: int) -> None:
-        """So many of its children live now."""
-
-    def child_restarted(self, supervisor: str, strategy: str, actor_type: str) -> None:
-        """A child is started again; counted whether that succeeds or not."""
-
-    def supervisor_gave_up(self, supervisor: str) -> None:
-        """The restart limit was exceeded."""
-
-
-class NoSupervisorTelemetry:
-    """Measures nothing."""
-
-    def supervisor_started(self, supervisor: str) -> None:
-        """Ignore."""
-
-    def supervisor_stopped(self, supervisor: str) -> None:
-        """Ignore."""
-
-    def children_changed(self, supervisor: str, alive: int) -> None:
-        """Ignore."""
-
-    def child_restarted(self, supervisor: str, strategy: str, actor_type: str) -> None:
-        """Ignore."""
-
-    def supervisor_gave_up(self, supervisor: str) -> None:
-        """Ignore."""
-
-
 @dataclass(slots=True, eq=False)
 class _Child:
     """A child's place in its supervisor: stays the same from one incarnation to the next."""
@@ -98,6 +61,7 @@ class _Child:
     ref: EventRef[Any] | None = None
     restarting: bool = False
     started_at: float = 0.0
+    lived_seconds: float = 0.0
     restarts_in_a_row: int = 0
 
     @property
@@ -121,19 +85,16 @@ class _StartNow:
     child: _Child
 
 
-SupervisorMessage: TypeAlias = Administration | Terminated | _TryAgain | _StartNow
-
-
 class Supervisor(EventActor):
     """Keeps its children running. Watch it, to learn when it gives up: ``Terminated`` with the reason ``GAVE_UP``.
 
     Children are started in order, each once the one before has run its ``on_start`` (B1); if one fails, those before
     it are stopped and the supervisor ends with ``ActorError`` (B6). A child is found under its ``spec.name`` in the
-    actor system, whichever incarnation it is in.
+    actor system, whichever incarnation it is in. In the log and in metrics the supervisor has the name that it was
+    spawned with.
 
     Args:
         children: what to start, in this order.
-        name: for the log and metrics.
         intensity: how many restarts the period may hold; one more and the supervisor gives up. Default 1 (A1). None,
             only with ``backoff``: any number.
         period_seconds: length of that period in whole seconds, default 5 (A1).
@@ -149,7 +110,6 @@ class Supervisor(EventActor):
         self,
         children: Iterable[ChildSpec],
         *,
-        name: str = "root",
         intensity: int | None = 1,
         period_seconds: int = 5,
         backoff: Backoff | None = None,
@@ -163,7 +123,7 @@ class Supervisor(EventActor):
                 "delay a child that cannot start would keep the process busy for ever"
             )
         self._specs = check_child_specs(children)
-        self._name = name
+        self._name = self.__class__.__name__
         self._window = RestartWindow(intensity, period_seconds)
         self._backoff = backoff
         self._telemetry: SupervisorTelemetry = telemetry or NoSupervisorTelemetry()
@@ -174,14 +134,20 @@ class Supervisor(EventActor):
     def __str__(self) -> str:
         return f"supervisor {self._name}"
 
+    @property
+    def _ref(self) -> EventRef[Supervisor]:
+        return cast("EventRef[Supervisor]", self.actor_ref)
+
     # Hooks
 
     async def on_start(self) -> None:  # type: ignore[override]  # Pykka's hooks are ordinary functions, ours may wait
         """Start the children, one after the other."""
+        self._name = self._ref.name or self._name
         for spec in self._specs:
             child = self._children[spec.id] = _Child(spec)
             failure = await self._start(child)
             if failure is not None:
+                await self._terminate_all()
                 raise ActorError(f"{self} could not start its child {spec.id!r}: {failure!r}") from failure
         self._telemetry.supervisor_started(self._name)
         self._report()
@@ -194,7 +160,7 @@ class Supervisor(EventActor):
         """Say that it has ended."""
         self._telemetry.supervisor_stopped(self._name)
 
-    def on_receive(self, message: SupervisorMessage) -> Any:
+    def on_receive(self, message: object) -> Any:
         """Take the next step; what has to wait is a coroutine."""
         match message:
             case Terminated():
@@ -206,7 +172,7 @@ class Supervisor(EventActor):
             case _:
                 return self._administer(message)
 
-    def _administer(self, message: Administration) -> Any:
+    def _administer(self, message: object) -> Any:
         match message:
             case StartChild(spec):
                 return self._start_child(spec)
@@ -223,8 +189,11 @@ class Supervisor(EventActor):
                 return self._which_children()
             case CountChildren():
                 return self._count_children()
-            case _:
-                assert_never(message)
+            case StopSupervisor(reason):
+                return self._end_all(reason)
+            case _:  # C6
+                _logger.error("%s got a message that it does not know, and ignores it: %r", self, message)
+                return None
 
     # A child has ended by itself
 
@@ -233,6 +202,7 @@ class Supervisor(EventActor):
         if child is None:  # C6: not a child, or one that the supervisor itself has ended (D6)
             return
         child.ref = None
+        child.lived_seconds = self._now() - child.started_at
         self._report()
         abnormal = end.reason in (ERROR, KILLED)
         _logger.log(
@@ -253,17 +223,16 @@ class Supervisor(EventActor):
 
     async def _restart(self, child: _Child) -> None:
         """Count one restart and do it, now or after its delay; or give up (E7)."""
-        now = self._now()
         child.restarting = False
-        if not self._window.admit(now):
-            self._give_up(child)
+        if not self._window.admit(self._now()):
+            await self._give_up(child)
             return
         child.restarting = True
         self._telemetry.child_restarted(self._name, _STRATEGY, child.spec.actor_class.__name__)
         if self._backoff is None:
             await self._try_start(child)
             return
-        child.restarts_in_a_row = self._backoff.attempt_after(child.restarts_in_a_row, now - child.started_at)
+        child.restarts_in_a_row = self._backoff.attempt_after(child.restarts_in_a_row, child.lived_seconds)
         delay_seconds = self._draw(*self._backoff.delay_bounds(child.restarts_in_a_row))
         _logger.info("%s: child %r starts again in %.1f s", self, child.spec.id, delay_seconds)
         self.context.start_timer(child, delay_seconds, _StartNow(child))
@@ -274,10 +243,11 @@ class Supervisor(EventActor):
             return
         _logger.warning("%s: child %r did not start again: %r", self, child.spec.id, failure)
         child.restarting = True
+        child.lived_seconds = 0.0
         # F1: whatever is in the mailbox already comes first, so a stop or a TerminateChild wins over the next try.
-        self.actor_ref.tell(_TryAgain(child))
+        self._ref.tell(_TryAgain(child))
 
-    def _give_up(self, offender: _Child) -> None:
+    async def _give_up(self, offender: _Child) -> None:
         _logger.error(
             "%s gives up: child %r ended, and more than %s restarts in %s s are not allowed",
             self,
@@ -286,10 +256,13 @@ class Supervisor(EventActor):
             self._window.period_seconds,
         )
         self._telemetry.supervisor_gave_up(self._name)
-        self._own_ref().shutdown(GAVE_UP)
+        await self._end_all(GAVE_UP)
 
-    def _own_ref(self) -> EventRef[Any]:
-        return self.actor_ref  # type: ignore[return-value]  # Pykka's annotation; an EventActor's is an EventRef
+    async def _end_all(self, reason: str) -> Done:
+        """End all children, then the supervisor."""
+        await self._terminate_all()
+        self._ref.shutdown(reason)
+        return Done()
 
     # Starting and ending one child
 
@@ -337,6 +310,11 @@ class Supervisor(EventActor):
         self.context.unwatch(ref)
         await _end(ref, child.spec.shutdown_seconds)
         self._report()
+
+    async def _terminate_all(self) -> None:
+        """End all children, the last first and one at a time (G1)."""
+        for child in reversed(self._children.values()):
+            await self._terminate(child)
 
     def _now(self) -> float:
         return self.context.system.clock.monotonic()
@@ -405,21 +383,24 @@ class Supervisor(EventActor):
         )
 
 
-async def _end(ref: EventRef[Any], shutdown_seconds: Any) -> Terminated:
+async def _end(ref: EventRef[Any], shutdown_seconds: Shutdown | None) -> Terminated:
     """End an actor as its specification says, and return once it is dead (rules G2 to G4)."""
     termination = ref.termination()
     if shutdown_seconds != "brutal_kill":
-        ref.shutdown()
+        if issubclass(ref.actor_class, Supervisor):
+            ref.send(StopSupervisor())
+        else:
+            ref.shutdown()
         try:
-            async with asyncio.timeout(None if shutdown_seconds == "infinity" else shutdown_seconds):
+            async with asyncio.timeout(None if isinstance(shutdown_seconds, str) else shutdown_seconds):
                 return await termination
         except TimeoutError:
             _logger.warning("%s did not stop within %s s: killed", ref, shutdown_seconds)
     while True:
-        # A cancelled coroutine may swallow its cancellation, so one kill need not be enough.
+        # A coroutine may swallow its cancellation, so one kill need not be enough.
         ref.kill()
         try:
             async with asyncio.timeout(_KILL_AGAIN_SECONDS):
                 return await termination
         except TimeoutError:
-            _logger.warning("%s does not die", ref)
+            _logger.warning("%s was killed and does not end", ref)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from callboard.actors.messages import SHUTDOWN
 from callboard.actors.ref import EventRef
 
 from .child_spec import ChildSpec, ChildType
@@ -61,10 +62,15 @@ class CountChildren:
     """Answer: ``ChildCounts``."""
 
 
-Administration: TypeAlias = (
-    StartChild | TerminateChild | RestartChild | DeleteChild | GetChildSpec | WhichChildren | CountChildren
-)
-"""What anybody may ask of a supervisor."""
+@dataclass(frozen=True, slots=True)
+class StopSupervisor:
+    """End the children, the last first, each as its specification says; then the supervisor, with this reason.
+
+    Answer once the children are dead: ``Done``. A plain ``shutdown`` of the supervisor also ends its children first,
+    the youngest incarnation first, and waits for each without limit.
+    """
+
+    reason: str = SHUTDOWN
 
 
 @dataclass(frozen=True, slots=True)
