@@ -13,13 +13,14 @@ import logging
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, cast
 
 import pykka
 from pykka.messages import ProxyGetAttr
 
 from callboard.actors.actor import EventActor
-from callboard.actors.errors import ActorError, ConfigurationError
+from callboard.actors.errors import ActorError, ConfigurationError, MailboxFull
 from callboard.actors.messages import ERROR, KILLED, Terminated
 from callboard.actors.ref import EventRef
 
@@ -151,14 +152,8 @@ class Supervisor(EventActor):
                 raise ActorError(f"{self} could not start its child {spec.id!r}: {failure!r}") from failure
         self._telemetry.supervisor_started(self._name)
         self._report()
-
-    def on_stop(self) -> None:
-        """Say that it has ended."""
-        self._telemetry.supervisor_stopped(self._name)
-
-    def on_failure(self, *_: object) -> None:
-        """Say that it has ended."""
-        self._telemetry.supervisor_stopped(self._name)
+        # Not a hook: those do not run when the supervisor is killed.
+        self._ref.termination().add_done_callback(partial(self._telemetry.supervisor_stopped, self._name))
 
     def on_receive(self, message: object) -> Any:
         """Take the next step; what has to wait is a coroutine."""
@@ -205,14 +200,8 @@ class Supervisor(EventActor):
         child.lived_seconds = self._now() - child.started_at
         self._report()
         abnormal = end.reason in (ERROR, KILLED)
-        _logger.log(
-            logging.WARNING if abnormal else logging.INFO,
-            "%s: child %r ended (%s%s)",
-            self,
-            child.spec.id,
-            end.reason,
-            f": {end.exception!r}" if end.exception is not None else "",
-        )
+        level = logging.WARNING if abnormal else logging.INFO
+        _logger.log(level, "%s: child %r ended (%s: %r)", self, child.spec.id, end.reason, end.exception)
         if child.spec.restarts_after(abnormal=abnormal):
             await self._restart(child)
         elif child.spec.restart == "temporary":
@@ -297,6 +286,9 @@ class Supervisor(EventActor):
         except pykka.Timeout as error:
             await _end(ref, "brutal_kill")
             return error
+        except MailboxFull:
+            # Others were quicker and filled its mailbox. If its start fails yet, that is an end like any other.
+            return None
         return None
 
     async def _terminate(self, child: _Child) -> None:

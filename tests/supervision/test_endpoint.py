@@ -101,6 +101,18 @@ def test_probes_answer_what_health_says(endpoint, health):
     assert (response.status, json.loads(body)["ok"]) == (200, True)
 
 
+async def test_it_answers_while_the_event_loop_hangs(registry, clock):
+    health = HealthRegistry(clock, hang_limit_seconds=15)
+    with serving(registry, health) as endpoint:
+        # The calls below block this test's event loop, so nothing that the endpoint needs can run on it.
+        assert fetch(endpoint, "/livez")[0].status == 200
+        clock.advance(15)
+        response, body = fetch(endpoint, "/livez")
+        assert response.status == 503
+        assert "silent for 15.0 s" in json.loads(body)["reasons"][0]
+        assert fetch(endpoint, "/metrics")[0].status == 200
+
+
 def test_an_unknown_page_lists_the_known_ones(endpoint):
     response, body = fetch(endpoint, "/metric")
     assert response.status == 404

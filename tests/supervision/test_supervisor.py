@@ -6,6 +6,7 @@ import pykka
 import pytest
 
 from callboard.actors.errors import ActorError, ConfigurationError
+from callboard.actors.mailbox import MailboxSpec
 from callboard.supervision.child_spec import ChildSpec
 from callboard.supervision.metrics import PrometheusTelemetry
 from callboard.supervision.restart_window import Backoff
@@ -20,6 +21,7 @@ from callboard.supervision.supervisor_messages import (
     TerminateChild,
 )
 from tests.supervision.test_metrics import samples
+from tests.supervision.theatre import Player
 
 
 async def test_A1_defaults_allow_one_restart_in_five_seconds(troupe):
@@ -279,6 +281,18 @@ async def test_a_child_that_does_not_finish_its_start_in_time_has_failed_to_star
     assert len(troupe.system.registry) == 0
 
 
+async def test_a_child_whose_mailbox_was_full_at_once_counts_as_started(troupe):
+    class Popular(Player):
+        mailbox = MailboxSpec(capacity=1)
+
+        def __init__(self, *args) -> None:
+            super().__init__(*args)
+            self.actor_ref.tell("hello")
+
+    await troupe.supervise(troupe.player("a", Popular))
+    assert await troupe.states() == {"a": "running"}
+
+
 def nested(troupe, restart: str, **flags) -> ChildSpec:
     return ChildSpec(
         "inner",
@@ -407,6 +421,14 @@ async def test_F6_terminating_a_child_that_waits_cancels_its_restart(troupe):
     assert await troupe.ask(TerminateChild("a")) == Done()
     assert troupe.clock.timers == []
     assert await troupe.states() == {"a": "stopped"}
+
+
+async def test_a_killed_supervisor_is_no_longer_counted(troupe):
+    telemetry = PrometheusTelemetry(version="1")
+    await troupe.supervise(troupe.player("a"), telemetry=telemetry)
+    troupe.supervisor.kill()
+    await troupe.end()
+    assert samples(telemetry, "callboard_supervisors_alive") == {(): 0}
 
 
 async def test_restarts_and_giving_up_are_measured(troupe):

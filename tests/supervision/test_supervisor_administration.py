@@ -1,5 +1,8 @@
 """Rules G and H: how children end, and what a supervisor can be asked."""
 
+import asyncio
+import threading
+
 import pykka
 import pytest
 
@@ -21,7 +24,7 @@ from callboard.supervision.supervisor_messages import (
     TerminateChild,
     WhichChildren,
 )
-from tests.supervision.theatre import Stubborn
+from tests.supervision.theatre import PATIENCE_SECONDS, Player, Stubborn
 
 
 async def test_A9_specifications_have_their_defaults_filled_in(troupe):
@@ -55,6 +58,28 @@ async def test_G2_a_child_that_does_not_stop_in_time_is_killed(troupe, monkeypat
     assert (await termination).reason == "killed"
     assert troupe.journal.entries == ["start a", "start b", "stop a"]
     assert await troupe.states() == {"a": "stopped", "b": "running"}
+
+
+async def test_G2_a_thread_that_hangs_is_abandoned(troupe):
+    begun, released = threading.Event(), threading.Event()
+
+    class Hanging(Player):
+        dispatcher = "pool"
+
+        def on_receive(self, message: object) -> None:
+            begun.set()
+            released.wait(PATIENCE_SECONDS)
+
+    await troupe.supervise(troupe.player("a", Hanging, shutdown_seconds=0.01))
+    try:
+        troupe.tell("a", "hang")
+        await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
+        termination = (await troupe.refs())["a"].termination()
+        assert await troupe.ask(TerminateChild("a")) == Done()
+        assert termination.is_done
+        assert isinstance(await troupe.ask(RestartChild("a")), ChildStarted), "its name is free again"
+    finally:
+        released.set()
 
 
 async def test_G3_infinity_waits_until_the_child_has_stopped(troupe):
