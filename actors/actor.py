@@ -13,6 +13,7 @@ from .context import ActorContext
 from .errors import ActorError
 from .future import EventFuture
 from .mailbox import UNBOUNDED, MailboxSpec
+from .ref import EventRef
 
 
 class EventActor(pykka.Actor):
@@ -41,7 +42,7 @@ class EventActor(pykka.Actor):
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         # Not calling Pykka's constructor: the URN, the inbox and the stopped event are made when somebody asks.
         self._cell = cell = ActorCell(self)
-        self._actor_ref = cell.ref
+        self._actor_ref = cell.ref = EventRef(cell)
 
     @property
     def actor_urn(self) -> str:  # type: ignore[override]

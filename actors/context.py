@@ -188,9 +188,11 @@ class ActorContext:
         owned = pipe is not awaitable
         if owned:
             self._pipes.add(pipe)
+            self.system.pipes.add(pipe)
 
         def ended(pipe: asyncio.Future[Any]) -> None:
             self._pipes.discard(pipe)
+            self.system.pipes.discard(pipe)
             error = asyncio.CancelledError() if pipe.cancelled() else pipe.exception()
             self._piped(pipe, error, on_success, on_failure)
 

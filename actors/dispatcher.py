@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Coroutine
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from .cell import ActorCell
+    from .lifecycle import Lifecycle
 
 
 class Dispatcher(Protocol):
@@ -16,14 +18,26 @@ class Dispatcher(Protocol):
     def execute(self, cell: ActorCell) -> None:
         """Run ``cell`` soon, in the dispatcher's own thread. Any thread; never blocks, never runs it at once."""
 
-    def run_coroutine(self, cell: ActorCell, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def run_coroutine(self, cell: Lifecycle, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Run a handler's coroutine in an asyncio task, then call ``cell.coroutine_ended``.
 
         Called by the thread that runs the mailbox, which stays scheduled until the end.
         """
 
-    def cancel_coroutine(self, cell: ActorCell) -> None:
-        """Cancel the coroutine that runs for ``cell``, if there is one. Any thread."""
+    def lend_turn(self) -> None:
+        """Run some actors now, if they run in this thread, on behalf of a task that waits for one of them."""
+
+    def interrupt(self, cell: ActorCell) -> None:
+        """Cancel the coroutine, or abandon the thread, that runs for ``cell``, if there is one. Any thread.
+
+        Called after a ``Kill`` was put into its system queue.
+        """
+
+    def make_gate(self) -> threading.Lock | None:
+        """Return a lock that is free while an actor's handler runs in a thread that can be abandoned, or None.
+
+        It is nobody's to wait for: whoever takes it decides whether the handler's end or the kill came first.
+        """
 
     def blocking(self) -> AbstractContextManager[None]:
         """Enter while one of the dispatcher's threads waits for something."""

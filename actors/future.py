@@ -176,6 +176,11 @@ class EventFuture(pykka.Future[T]):
     __iter__ = __await__
 
     def _arrival(self, loop: asyncio.AbstractEventLoop) -> Generator[Any, None, None]:
+        if self.responder is not None and self.responder.system is not None:
+            self.responder.dispatcher.lend_turn()
+            if self._state != _PENDING:
+                yield  # as a loop's other work must have its turn between two asks
+                return
         arrived = loop.create_future()
         self.add_done_callback(partial(_wake, threading.get_ident(), loop, arrived))
         timeout = None if self.responder is None else self.responder.ask_timeout_seconds

@@ -13,6 +13,7 @@ from .waits import dispatcher_loops, refuse_on_dispatcher_loop
 
 if TYPE_CHECKING:
     from .cell import ActorCell
+    from .lifecycle import Lifecycle
 
 
 class DelayedCall:
@@ -67,7 +68,8 @@ class LoopDispatcher:
             RuntimeError: no loop was given and none is running.
         """
         dispatcher = cls.__new__(cls)
-        dispatcher._prepare(loop or asyncio.get_running_loop(), None, throughput, slice_messages)
+        running = asyncio.get_running_loop() if loop is None else loop
+        dispatcher._prepare(running, None, throughput, slice_messages)
         return dispatcher
 
     def _prepare(
@@ -76,6 +78,7 @@ class LoopDispatcher:
         self._loop = loop
         self._thread = thread
         self._thread_id: int | None = None  # known once the loop has run something of ours
+        self._running = False
         self._throughput = throughput
         self._slice_messages = slice_messages
         self._ready: deque[ActorCell] = deque()
@@ -91,14 +94,10 @@ class LoopDispatcher:
         """Run ``cell`` soon. Any thread; a wake-up is paid only when the dispatcher is idle."""
         self._ready.append(cell)
         if self._armed.acquire(False):
-            self.call_soon(self._run)
-
-    def call_soon(self, callback: Callable[..., object], *args: Any) -> None:
-        """Call back on the loop. Any thread."""
-        if threading.get_ident() == self._thread_id:
-            self._loop.call_soon(callback, *args)
-        else:
-            self._loop.call_soon_threadsafe(callback, *args)
+            if threading.get_ident() == self._thread_id:
+                self._loop.call_soon(self._run)
+            else:
+                self._loop.call_soon_threadsafe(self._run)
 
     def call(self, callback: Callable[..., object], *args: Any) -> None:
         """Call on the loop: now if this is its thread, else soon. Any thread."""
@@ -113,29 +112,51 @@ class LoopDispatcher:
         self.call(delayed.start, self._loop, self._loop.time() + delay_seconds)
         return delayed
 
+    def lend_turn(self) -> None:
+        """Run a slice now, if this is the loop's thread: for a task that can only wait until actors have run.
+
+        It saves the task a round through the loop. The task must give the loop its turn afterwards.
+        """
+        if threading.get_ident() == self._thread_id:
+            self._run_slice()
+
     def _run(self) -> None:
         self._thread_id = threading.get_ident()
+        try:
+            self._run_slice()
+        finally:
+            if self._ready:
+                self._loop.call_soon(self._run)
+            else:
+                self._armed.release()
+                # Whoever appended between the look and the release found it armed and did not wake us.
+                if self._ready and self._armed.acquire(False):
+                    self._loop.call_soon(self._run)
+
+    def _run_slice(self) -> None:
+        if self._running:  # an eager task of a handler lends its turn while the handler still has it
+            return
+        self._running = True
         ready, throughput, budget = self._ready, self._throughput, self._slice_messages
         try:
             while ready and budget > 0:
                 budget -= ready.popleft().run(throughput)
         finally:
-            if ready:
-                self._loop.call_soon(self._run)
-            else:
-                self._armed.release()
-                # Whoever appended between the look and the release found it armed and did not wake us.
-                if ready and self._armed.acquire(False):
-                    self._loop.call_soon(self._run)
+            self._running = False
 
-    def run_coroutine(self, cell: ActorCell, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def run_coroutine(self, cell: Lifecycle, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Start a task for a handler's coroutine."""
         cell.task = task = self._loop.create_task(coroutine)
         task.add_done_callback(cell.coroutine_ended)
 
-    def cancel_coroutine(self, cell: ActorCell) -> None:
+    def make_gate(self) -> None:
+        """Return None: the loop's thread is never abandoned."""
+        return
+
+    def interrupt(self, cell: ActorCell) -> None:
         """Cancel the handler's task, on the loop."""
-        self.call_soon(cell.cancel_task)
+        # Never at once: the actor may be about to start the task, further up this very stack.
+        self._loop.call_soon_threadsafe(cell.cancel_task)
 
     def blocking(self) -> AbstractContextManager[None]:
         """Do nothing: waits on this thread are refused before they begin."""

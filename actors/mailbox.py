@@ -26,7 +26,6 @@ from .messages import Piped, Request, SystemMessage, TimerFired
 if TYPE_CHECKING:
     from pykka._envelope import Envelope
 
-    from .dispatcher import Dispatcher
 
 Overflow = Literal["raise", "drop_oldest", "drop_newest", "block"]
 Dropping = Literal["drop_oldest", "drop_newest"]
@@ -78,11 +77,9 @@ def is_control(item: Any) -> bool:
 
 
 class Mailbox:
-    """The queues of one actor. ``ActorCell`` adds the life cycle and says what happens to undeliverable messages."""
+    """The queues of one actor. ``Lifecycle`` and ``ActorCell`` add what happens to the messages."""
 
-    __slots__ = ("_room", "_scheduled", "closed", "dispatcher", "queue", "spec", "system_queue")
-
-    dispatcher: Dispatcher
+    __slots__ = ("_room", "_scheduled", "closed", "queue", "spec", "system_queue")
 
     def __init__(self, spec: MailboxSpec) -> None:
         self.spec = spec
@@ -114,7 +111,7 @@ class Mailbox:
                 queue = self.make_queue()
             queue.append(item)
         if self._scheduled.acquire(False):
-            self.dispatcher.execute(self)  # type: ignore[arg-type]  # every mailbox is an ActorCell's
+            self.schedule()
         if self.closed:  # by another thread, since the first look
             self.drain()  # type: ignore[unreachable]
         return True
@@ -128,7 +125,7 @@ class Mailbox:
             queue = self.make_queue()
         queue.append(item)
         if self._scheduled.acquire(False):
-            self.dispatcher.execute(self)  # type: ignore[arg-type]  # every mailbox is an ActorCell's
+            self.schedule()
         if self.closed:  # by another thread, since the first look
             self.drain()  # type: ignore[unreachable]
         return True
@@ -140,7 +137,7 @@ class Mailbox:
             queue = self._make_system_queue()
         queue.append(message)
         if self._scheduled.acquire(False):
-            self.dispatcher.execute(self)  # type: ignore[arg-type]  # every mailbox is an ActorCell's
+            self.schedule()
 
     def make_queue(self) -> deque[Any]:
         """Return the user queue; made now if nobody needed it before."""
@@ -168,6 +165,10 @@ class Mailbox:
             except IndexError:  # another thread drains too
                 return
             self.undeliverable(item)
+
+    def schedule(self) -> None:
+        """Have the mailbox run: its scheduled bit was just taken, or is kept for another turn. Any thread."""
+        raise NotImplementedError
 
     def undeliverable(self, item: Any) -> None:
         """Answer, or record, a message that no handler will see."""

@@ -14,39 +14,43 @@ from .waits import refuse_on_dispatcher_loop, this_thread
 
 if TYPE_CHECKING:
     from .cell import ActorCell
+    from .lifecycle import Lifecycle
 
 
 class PoolDispatcher:
     """Runs actors on threads that it starts as they are needed.
 
     A thread that waits for another actor's answer does not count: another takes its place, so that waiting actors
-    never hold up the rest, until ``max_waiting_threads`` wait.
+    never hold up the rest. Nor does one whose actor was killed while its handler ran: Python cannot end a thread, so
+    it is abandoned, and what the handler still does comes to nothing. ``max_stand_ins`` bounds both.
 
     Args:
         max_threads: most threads that run handlers at a time; default 16.
-        max_waiting_threads: most threads beyond these, standing in for ones that wait; default 64.
+        max_stand_ins: most threads beyond these, in place of waiting and abandoned ones; default 64.
         throughput: most messages of one actor before its thread looks for another; default 32.
 
     Raises:
         ConfigurationError: a bound is too small.
     """
 
-    def __init__(self, *, max_threads: int = 16, max_waiting_threads: int = 64, throughput: int = 32) -> None:
+    def __init__(self, *, max_threads: int = 16, max_stand_ins: int = 64, throughput: int = 32) -> None:
         for name, value, least in (
             ("max_threads", max_threads, 1),
-            ("max_waiting_threads", max_waiting_threads, 0),
+            ("max_stand_ins", max_stand_ins, 0),
             ("throughput", throughput, 1),
         ):
             if value < least:
                 raise ConfigurationError(f"{name} {value!r}: expected {least} or more")
         self._max_threads = max_threads
-        self._max_waiting_threads = max_waiting_threads
+        self._max_stand_ins = max_stand_ins
         self._throughput = throughput
         self._ready: deque[ActorCell] = deque()
         self._state = threading.Condition(threading.Lock())  # guards everything below, and _ready
         self._threads: set[threading.Thread] = set()
         self._idle = 0
         self._waiting = 0
+        self._running: dict[ActorCell, threading.Thread] = {}
+        self._abandoned: set[threading.Thread] = set()
         self._closed = False
 
     @property
@@ -54,6 +58,12 @@ class PoolDispatcher:
         """How many threads there are now."""
         with self._state:
             return len(self._threads)
+
+    @property
+    def abandoned_threads(self) -> int:
+        """How many threads still run a handler whose actor was killed."""
+        with self._state:
+            return len(self._abandoned)
 
     def execute(self, cell: ActorCell) -> None:
         """Run ``cell`` soon, on one of the threads. Any thread."""
@@ -63,7 +73,7 @@ class PoolDispatcher:
             self._grow_if_short()
 
     def _grow_if_short(self) -> None:
-        stand_ins = min(self._waiting, self._max_waiting_threads)
+        stand_ins = min(self._waiting + len(self._abandoned), self._max_stand_ins)
         if len(self._ready) > self._idle and len(self._threads) < self._max_threads + stand_ins:
             thread = threading.Thread(target=self._work, name="callboard-pool", daemon=True)
             self._threads.add(thread)
@@ -78,6 +88,14 @@ class PoolDispatcher:
                     cell.run(self._throughput)
                 finally:
                     this_thread.cell = None
+                    self._has_run(cell)
+
+    def _has_run(self, cell: ActorCell) -> None:
+        thread = threading.current_thread()
+        with self._state:
+            self._abandoned.discard(thread)
+            if self._running.get(cell) is thread:
+                del self._running[cell]
 
     def _next(self) -> ActorCell | None:
         """Return the next actor to run; None if this thread is to end."""
@@ -90,12 +108,14 @@ class PoolDispatcher:
                 self._idle += 1
                 self._state.wait()
                 self._idle -= 1
-            return self._ready.popleft()
+            cell = self._ready.popleft()
+            self._running[cell] = threading.current_thread()
+            return cell
 
     def _is_surplus(self) -> bool:
-        return len(self._threads) - self._waiting > self._max_threads
+        return len(self._threads) - self._waiting - len(self._abandoned) > self._max_threads
 
-    def run_coroutine(self, cell: ActorCell, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def run_coroutine(self, cell: Lifecycle, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Run a handler's coroutine to its end, on a loop of this thread."""
         loop = this_thread.runner.get_loop()
         cell.task = task = loop.create_task(coroutine)
@@ -104,11 +124,24 @@ class PoolDispatcher:
         loop.run_until_complete(asyncio.wait((task,)))
         cell.take_outcome(task)
 
-    def cancel_coroutine(self, cell: ActorCell) -> None:
-        """Cancel the handler's task on its thread's loop."""
+    def lend_turn(self) -> None:
+        """Do nothing: a task that waits for a pool's actor runs in another thread, or inside one of the actors."""
+
+    def make_gate(self) -> threading.Lock:
+        """Return a taken lock; it is free only while a handler runs."""
+        gate = threading.Lock()
+        gate.acquire()
+        return gate
+
+    def interrupt(self, cell: ActorCell) -> None:
+        """Cancel the handler's task on its thread's loop, or take the actor away from the thread of its handler."""
         task = cell.task
         if task is not None:
             task.get_loop().call_soon_threadsafe(task.cancel)
+        elif cell.gate is not None and cell.gate.acquire(False):
+            with self._state:
+                self._abandoned.add(self._running.pop(cell))
+            self.execute(cell)
 
     @contextmanager
     def blocking(self) -> Iterator[None]:
@@ -123,11 +156,11 @@ class PoolDispatcher:
                 self._waiting -= 1
 
     def close(self) -> None:
-        """End the threads and wait for them. Twice is fine."""
+        """End the threads and wait for them, but not for abandoned ones. Twice is fine."""
         refuse_on_dispatcher_loop("closing a dispatcher")
         with self._state:
             self._closed = True
             self._state.notify_all()
-            threads = list(self._threads)
+            threads = self._threads - self._abandoned
         for thread in threads:
             thread.join()

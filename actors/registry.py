@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ActorError
@@ -24,6 +25,7 @@ class Registry:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_class: dict[type[Any], dict[EventRef[Any], None]] = {}
+        self._entered: Counter[type[Any]] = Counter()
         self._by_name: dict[str, EventRef[Any]] = {}
         self._by_urn: dict[str, EventRef[Any]] = {}
 
@@ -59,6 +61,11 @@ class Registry:
         with self._lock:
             return sum(map(len, self._by_class.values()))
 
+    def entered(self, actor_class: type[Any]) -> int:
+        """Return how many actors of exactly this class were ever started."""
+        with self._lock:
+            return self._entered[actor_class]
+
     # For the kernel
 
     def add(self, ref: EventRef[Any], actor_class: type[Any], name: str | None) -> None:
@@ -79,6 +86,7 @@ class Registry:
             if refs is None:
                 refs = self._by_class[actor_class] = {}
             refs[ref] = None
+            self._entered[actor_class] += 1
 
     def add_urn(self, urn: str, ref: EventRef[Any]) -> None:
         """Enter a live actor's URN. It is made when first asked for: nobody can look for one that nobody has seen."""

@@ -20,11 +20,10 @@ STOP_REASONS = (NORMAL, SHUTDOWN, ERROR, KILLED)
 class ClassCounters:
     """The counters of one actor class in one system. Written under ``lock``."""
 
-    __slots__ = ("dropped", "failed_asks", "handled", "lock", "started", "stopped")
+    __slots__ = ("dropped", "failed_asks", "handled", "lock", "stopped")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.started = 0
         self.handled = 0
         self.failed_asks = 0
         self.dropped = 0
@@ -92,17 +91,18 @@ class Statistics:
             by_class = list(self._by_class.items())
         by_name: dict[str, list[ActorClassStatistics]] = {}
         for actor_class, counters in by_class:
+            started = self._registry.entered(actor_class)
             depths = [ref.mailbox_depth for ref in self._registry.of_exactly(actor_class)]
-            by_name.setdefault(actor_class.__name__, []).append(_class_statistics(counters, depths))
+            by_name.setdefault(actor_class.__name__, []).append(_class_statistics(started, counters, depths))
         return SystemStatistics(
             {name: _total(parts) for name, parts in sorted(by_name.items())}, self._dead_letters.counts()
         )
 
 
-def _class_statistics(counters: ClassCounters, depths: list[int]) -> ActorClassStatistics:
+def _class_statistics(started: int, counters: ClassCounters, depths: list[int]) -> ActorClassStatistics:
     with counters.lock:
         return ActorClassStatistics(
-            started=counters.started,
+            started=started,
             stopped={reason: counters.stopped[reason] for reason in STOP_REASONS},
             handled=counters.handled,
             failed_asks=counters.failed_asks,

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkable
 
 from .actor import EventActor
-from .cell import ActorCell, tree_lock
+from .cell import ActorCell
 from .clock import Clock, SystemClock
 from .dead_letters import DeadLetters
 from .errors import ActorError, ConfigurationError
+from .lifecycle import tree_lock
 from .loop_dispatcher import LoopDispatcher
 from .pool_dispatcher import PoolDispatcher
 from .registry import Registry
@@ -74,6 +75,8 @@ class ActorSystem:
         self.dead_letters = DeadLetters()
         self.statistics = Statistics(self.registry, self.dead_letters)
         self.roots: dict[EventRef[Any], None] = {}
+        self.pipes: set[asyncio.Future[Any]] = set()
+        """Coroutines under way for ``ActorContext.pipe_to_self``. Loop thread only."""
         self.closed = False
         self._lock = threading.Lock()
         self._loop_dispatcher = loop_dispatcher
@@ -176,7 +179,8 @@ class ActorSystem:
     async def aclose(self, *, grace_seconds: float = 10) -> None:
         """Stop all actors, the youngest top-level one first and children before parents, then the system's threads.
 
-        Actors stop after their current message; what else waits in their mailboxes goes to dead letters.
+        Actors stop after their current message; what else waits in their mailboxes goes to dead letters. What they
+        awaited beside their mailboxes is cancelled, and has ended when this returns.
         Twice is fine.
 
         Args:
@@ -193,6 +197,7 @@ class ActorSystem:
             if not await self._stop_roots(grace_seconds):
                 survivors = ", ".join(str(ref) for ref in self._snapshot_roots())
                 raise ActorError(f"{self} could not end {survivors}: an ordinary handler does not return")
+        await self._end_pipes(grace_seconds)
         if self._owned:
             await asyncio.to_thread(self._close_dispatchers)
 
@@ -220,6 +225,13 @@ class ActorSystem:
         except TimeoutError:
             return False
         return True
+
+    async def _end_pipes(self, grace_seconds: float) -> None:
+        # On the system's own loop thread they end with that loop.
+        loop = asyncio.get_running_loop()
+        pipes = [pipe for pipe in self.pipes if pipe.get_loop() is loop]
+        if pipes:
+            await asyncio.wait(pipes, timeout=grace_seconds)
 
     def _close_dispatchers(self) -> None:
         for dispatcher in self._owned:

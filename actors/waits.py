@@ -14,6 +14,7 @@ from .errors import WouldDeadlock
 if TYPE_CHECKING:
     from .cell import ActorCell
     from .future import EventFuture
+    from .mailbox import Mailbox
 
 dispatcher_loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 """Event loops that run actors. Blocking one of their threads stops every actor on it."""
@@ -82,7 +83,7 @@ def _refuse_cycle(waiter: ActorCell, future: EventFuture[Any] | None) -> None:
 
 
 @contextmanager
-def waiting_for_room(full: ActorCell) -> Iterator[None]:
+def waiting_for_room(full: Mailbox) -> Iterator[None]:
     """Enter while this thread waits for room in a full mailbox.
 
     Raises:

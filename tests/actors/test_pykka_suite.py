@@ -46,4 +46,5 @@ def test_pykkas_own_suite_passes(suite: Path, dispatcher: str) -> None:
     assert passed is not None, report
     assert int(passed[1]) == TESTS_IN_THE_SUITE, report
     started = re.search(r"^event actors started: (\d+)$", run.stdout, re.MULTILINE)
-    assert started is not None and int(started[1]) > 100, report
+    assert started is not None, report
+    assert int(started[1]) > 100, report

@@ -10,6 +10,7 @@ import os
 import sys
 
 import pytest
+
 from callboard.actors.actor import EventActor
 from callboard.actors.future import EventFuture
 from callboard.actors.system import default_system
