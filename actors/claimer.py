@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias, assert_never
 
 from .actor import EventActor
@@ -28,8 +29,8 @@ class SlotFreed(NamedTuple):
 class Claimed(NamedTuple):
     """A claim came back; its jobs run already."""
 
-    jobs: int
-    wanted: int
+    jobs: Mapping[str, int]
+    """How many came of each queue that was asked for."""
 
 
 class ClaimFailed(NamedTuple):
@@ -48,8 +49,9 @@ ClaimerMessage: TypeAlias = Look | SlotFreed | Claimed | ClaimFailed | StopClaim
 class Claimer(EventActor):
     """One claim at a time, always for all free slots of all queues.
 
-    It looks when it is woken, when the poll interval has passed, and, as long as claims bring something, whenever a
-    quarter of a queue's slots is free again. Wake-ups may all be lost: polling finds every job.
+    It looks into every queue when it is woken and when the poll interval has passed, and into those that brought
+    something the last time whenever a quarter of their slots is free. Wake-ups may all be lost: polling finds every
+    job.
 
     A claim starts its jobs' actors before this actor hears of it, so that a crash of this actor loses none.
 
@@ -90,7 +92,7 @@ class Claimer(EventActor):
         self._poll_interval_seconds = poll_interval_seconds
         self._claim: asyncio.Task[Claimed] | None = None
         self._look_again = False
-        self._backlog = False
+        self._backlog: set[str] = set()
         self._slot_freed_sent = False
         self._failures = 0
         self._stopped = False
@@ -108,10 +110,9 @@ class Claimer(EventActor):
                 self._look()
             case SlotFreed():
                 self._slot_freed_sent = False
-                if self._backlog and self._running.slots.roomy():
-                    self._look()
-            case Claimed(jobs, wanted):
-                self._claim_returned(jobs, wanted)
+                self._look_into_backlog()
+            case Claimed(jobs):
+                self._claim_returned(jobs)
             case ClaimFailed(exception):
                 self._claim_failed(exception)
             case StopClaiming():
@@ -127,35 +128,46 @@ class Claimer(EventActor):
             self.actor_ref.send(SlotFreed())
 
     def _look(self) -> None:
-        if self._stopped:
-            return
         if self._claim is not None:
             self._look_again = True
             return
-        demands = self._running.slots.demands(self._batch_size)
-        if not demands:
-            self._backlog = True  # nobody knows: look as soon as there is room
-            return
         self._look_again = False
+        slots = self._running.slots
+        # A queue without room is not asked, so nobody knows: it is asked as soon as there is room.
+        self._backlog.update(queue for queue, limit in slots.limits.items() if slots.used[queue] >= limit)
+        self._begin_claim(slots.demands(self._batch_size))
+
+    def _look_into_backlog(self) -> None:
+        if self._claim is None and self._backlog:
+            self._begin_claim(self._running.slots.worthwhile_demands(self._backlog, self._batch_size))
+
+    def _begin_claim(self, demands: list[QueueDemand]) -> None:
+        if self._stopped or not demands:
+            return
         # A task, not a coroutine: it goes on when this actor ends, so that what it claims gets started.
         self._claim = asyncio.get_running_loop().create_task(self._claim_and_start(demands))
         self.context.pipe_to_self(self._claim, on_success=lambda claimed: claimed, on_failure=ClaimFailed)
 
     async def _claim_and_start(self, demands: list[QueueDemand]) -> Claimed:
         jobs = await self._store.claim(demands, node=self._node, lease_seconds=self._lease_seconds)
+        by_queue = Counter({demand.queue: 0 for demand in demands})
         if jobs:
             self._keeper.add([AttemptKey(job.id, job.token) for job in jobs])
             self._telemetry.jobs_claimed(jobs)
             for job in jobs:
+                by_queue[job.queue] += 1
                 self._start_job(job)
-        return Claimed(len(jobs), sum(demand.limit for demand in demands))
+        return Claimed(by_queue)
 
-    def _claim_returned(self, jobs: int, wanted: int) -> None:
+    def _claim_returned(self, jobs: Mapping[str, int]) -> None:
         self._claim = None
         self._failures = 0
-        self._backlog = jobs > 0
-        if self._look_again or jobs == wanted or (jobs > 0 and self._running.slots.roomy()):
+        for queue, count in jobs.items():
+            (self._backlog.add if count else self._backlog.discard)(queue)
+        if self._look_again:
             self._look()
+        else:
+            self._look_into_backlog()
 
     def _claim_failed(self, exception: BaseException) -> None:
         self._claim = None

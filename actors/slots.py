@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from .jobs.types import QueueDemand
 
@@ -33,12 +33,18 @@ class Slots:
 
     def demands(self, at_most: int) -> list[QueueDemand]:
         """Return what could be claimed now, ``at_most`` jobs of each queue; queues without room are left out."""
+        return [self._demand(queue, at_most) for queue, limit in self.limits.items() if limit > self._used[queue]]
+
+    def worthwhile_demands(self, queues: Iterable[str], at_most: int) -> list[QueueDemand]:
+        """Return the demands of those of these queues that have a quarter of their slots free.
+
+        Claiming for less costs more statements than it wins.
+        """
         return [
-            QueueDemand(queue, min(limit - self._used[queue], at_most))
-            for queue, limit in self.limits.items()
-            if limit > self._used[queue]
+            self._demand(queue, at_most)
+            for queue in queues
+            if (self.limits[queue] - self._used[queue]) * 4 >= self.limits[queue]
         ]
 
-    def roomy(self) -> bool:
-        """Tell whether a quarter of some queue is free: claiming for less costs more statements than it wins."""
-        return any((limit - self._used[queue]) * 4 >= limit for queue, limit in self.limits.items())
+    def _demand(self, queue: str, at_most: int) -> QueueDemand:
+        return QueueDemand(queue, min(self.limits[queue] - self._used[queue], at_most))

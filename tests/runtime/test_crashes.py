@@ -1,0 +1,134 @@
+"""Parts that crash, a database that goes away, a stop in the middle: nothing is lost."""
+
+import asyncio
+import threading
+
+import pytest
+
+from callboard import JobRegistry, Reason, Runtime, Settings, Status, job
+from callboard.actors.jobs.types import JobFilter
+from callboard.persistence.embedded import EmbeddedServer
+from callboard.persistence.migrate import migrate
+from callboard.supervision.health import liveness
+from callboard.supervision.supervisor_messages import WhichChildren
+
+WAIT_SECONDS = 30
+
+
+async def test_every_part_that_crashes_is_restarted_and_no_job_is_lost(runtime: Runtime, registry: JobRegistry) -> None:
+    @job(registry=registry, max_attempts=1)
+    async def tick(number: int) -> int:
+        await asyncio.sleep(0)
+        return number
+
+    root = runtime._system.registry.get("root")
+    parts = [child.id for child in await root.ask(WhichChildren(), block=False)]
+    assert {"writer", "claimer", "listener", "result_watcher", "rescuer"} <= set(parts)
+
+    refs = await runtime.spawn_many(tick, [(number,) for number in range(300)])
+    for part in ("claimer", "writer", "listener", "result_watcher", "rescuer"):
+        runtime._system.registry.get(part).kill()
+        await asyncio.sleep(0)
+    results = [await ref.result(WAIT_SECONDS) for ref in refs]
+
+    assert results == list(range(300))
+    assert {record.attempt for record in await runtime.jobs(limit=1000)} == {1}
+    children = await root.ask(WhichChildren(), block=False)
+    assert {child.state for child in children} == {"running"}
+
+
+async def test_a_root_that_gives_up_says_so(runtime: Runtime) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not runtime._given_up.is_set():
+            claimer = runtime._system.registry.get("claimer")
+            if claimer is not None:
+                claimer.kill()
+            await asyncio.sleep(0)
+        await runtime.wait_given_up()
+    assert not liveness(runtime.health.state()).ok
+
+
+async def test_a_stop_lets_jobs_end(settings: Settings, registry: JobRegistry) -> None:
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    @job(registry=registry)
+    async def finishes() -> str:
+        started.set()
+        await go_on.wait()
+        return "in time"
+
+    async with Runtime(settings, work=False) as client, Runtime(settings, registry=registry) as runtime:
+        ref = await client.spawn(finishes)
+        await started.wait()
+        stop = asyncio.create_task(runtime.stop())
+        later = await client.spawn(finishes)
+        go_on.set()
+        await stop
+        assert await ref.result(WAIT_SECONDS) == "in time"
+        assert await later.status() is Status.PENDING
+        assert (await client.summary()).nodes == ()
+
+
+@pytest.mark.parametrize("executor", ["async", "thread"])
+async def test_what_does_not_end_in_time_goes_back_uncounted(
+    settings: Settings, registry: JobRegistry, executor
+) -> None:
+    started, released = threading.Event(), threading.Event()
+
+    @job(registry=registry)
+    async def waits() -> str:
+        started.set()
+        await asyncio.Event().wait()
+        return ""
+
+    @job(registry=registry)
+    def blocks() -> str:
+        started.set()
+        released.wait(WAIT_SECONDS)
+        return "ignored"
+
+    try:
+        async with Runtime(settings, work=False) as client:
+            async with Runtime(settings, registry=registry) as runtime:
+                ref = await runtime.spawn(waits if executor == "async" else blocks)
+                await asyncio.to_thread(started.wait, WAIT_SECONDS)
+                await runtime.stop(drain_timeout_seconds=0.05)
+            record = await (await client.get(ref.id)).record()
+            history = await (await client.get(ref.id)).history()
+    finally:
+        released.set()
+    assert (record.status, record.attempt) == (Status.PENDING, 0)
+    assert history[-1].reason is Reason.SHUTDOWN
+
+
+@pytest.mark.chaos
+async def test_promise_1_a_restart_of_the_database_loses_nothing(settings: Settings, registry: JobRegistry) -> None:
+    reached, go_on = asyncio.Event(), asyncio.Event()
+    ran: list[int] = []
+
+    @job(registry=registry, max_attempts=10)
+    async def step(number: int) -> int:
+        ran.append(number)
+        if len(ran) == 30:
+            reached.set()
+        if len(ran) >= 30:
+            await go_on.wait()
+        return number
+
+    server = EmbeddedServer()
+    await asyncio.to_thread(server.start)
+    try:
+        url = await asyncio.to_thread(server.create_database, "restarted")
+        await asyncio.to_thread(migrate, url)
+        own = settings.model_copy(update={"database_url": type(settings)(database_url=url).database_url})
+        async with Runtime(own, registry=registry) as runtime:
+            refs = await runtime.spawn_many(step, [(number,) for number in range(100)])
+            await reached.wait()
+            await asyncio.to_thread(server.kill)
+            go_on.set()
+            await asyncio.to_thread(server.start)
+            assert [await ref.result(WAIT_SECONDS) for ref in refs] == list(range(100))
+            completed = await runtime.jobs(JobFilter(statuses=(Status.COMPLETED,)), limit=1000)
+            assert len(completed) == 100
+    finally:
+        await asyncio.to_thread(server.stop)
