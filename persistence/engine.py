@@ -89,7 +89,9 @@ def connect_arguments(*, application_name: str, statement_timeout_seconds: float
         **_KEEPALIVES,
     }
     if statement_timeout_seconds is not None:
-        arguments["options"] = f"-c TimeZone=UTC -c statement_timeout={int(statement_timeout_seconds * 1000)}"
+        arguments["options"] = (
+            f"-c TimeZone=UTC -c jit=off -c statement_timeout={int(statement_timeout_seconds * 1000)}"
+        )
     return arguments
 
 
