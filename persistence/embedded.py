@@ -13,6 +13,8 @@ from types import MappingProxyType, TracebackType
 from typing import Literal, Self
 from urllib.parse import quote
 
+import psycopg
+
 from callboard.actors.errors import EmbeddedServerError
 from callboard.persistence import embedded_databases, embedded_guard
 from callboard.persistence.embedded_account import server_account, usable_binaries
@@ -173,7 +175,9 @@ class EmbeddedServer:
             ConfigurationError: the name is empty or longer than 63 bytes.
             StoreError: the server refused.
         """
-        return embedded_databases.create_database(self.url, name, template)
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            embedded_databases.create_database(connection, name, template)
+        return self.database_url(name)
 
     def drop_database(self, name: str) -> None:
         """Drop a database if it exists; connections to it are closed.
@@ -181,14 +185,15 @@ class EmbeddedServer:
         Raises:
             StoreError: the server refused.
         """
-        embedded_databases.drop_database(self.url, name)
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            embedded_databases.drop_database(connection, name)
 
     def _open_folder(self) -> ServerFolder:
         account = server_account()
         if self._data_directory is not None:
             return ServerFolder(make_home(self._data_directory, account))
         folder = ServerFolder(make_temporary_folder(account))
-        self._guard = embedded_guard.start(folder.home / "cluster", folder.home)
+        self._guard = embedded_guard.start(folder.home)
         return folder
 
     def _prepare(self, folder: ServerFolder) -> Launcher:

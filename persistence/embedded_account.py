@@ -27,8 +27,6 @@ _UNPRIVILEGED_USERS = ("postgres", "nobody")
 _COPIED = (f"{PACKAGE}/pginstall/bin", f"{PACKAGE}/pginstall/lib", f"{PACKAGE}/pginstall/share", f"{PACKAGE}.libs")
 _COMMAND_TIMEOUT_SECONDS = 120
 
-Completed = subprocess.CompletedProcess[str]
-
 
 @dataclass(frozen=True)
 class ServerAccount:
@@ -59,12 +57,19 @@ class ServerAccount:
             arguments |= {"user": self.user, "group": self.group, "extra_groups": []}
         return arguments
 
-    def run(self, command: Sequence[str | Path], *, stderr: IO[bytes] | int = subprocess.PIPE) -> Completed:
+    def run(
+        self,
+        command: Sequence[str | Path],
+        *,
+        stderr: IO[bytes] | int = subprocess.PIPE,
+        inherited_files: Sequence[int] = (),
+    ) -> subprocess.CompletedProcess[str]:
         """Run a short command as this account; its output is captured, its exit code is not judged.
 
         Args:
             command: the program and its arguments.
             stderr: a file for its error output instead of capturing it.
+            inherited_files: descriptors of files that stay open in it.
 
         Raises:
             EmbeddedServerError: this process may not switch to the account (a container without CAP_SETUID).
@@ -78,6 +83,7 @@ class ServerAccount:
                 text=True,
                 errors="replace",
                 check=False,
+                pass_fds=inherited_files,
                 timeout=_COMMAND_TIMEOUT_SECONDS,
                 **self.process_arguments(),
             )

@@ -49,6 +49,7 @@ class ServerFolder:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self._change: int | None = None
         self._users: int | None = None
 
     @property
@@ -109,7 +110,7 @@ class ServerFolder:
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
-        """Keep other processes and threads from starting or stopping the server meanwhile.
+        """Keep other processes and threads from starting or stopping the server meanwhile. Blocks until it is our turn.
 
         Raises:
             EmbeddedServerError: somebody else has been at it for a minute.
@@ -124,9 +125,18 @@ class ServerFolder:
                         f"{_LOCK_TIMEOUT_SECONDS:.0f} s and still is; find it with `fuser {self.home}/change.lock`"
                     )
                 time.sleep(_LOCK_INTERVAL_SECONDS)
+            self._change = file
             yield
         finally:
+            self._change = None
             os.close(file)
+
+    @property
+    def change_lock(self) -> int:
+        """The descriptor of the lock that ``changing`` holds; a child that inherits it keeps it if we are killed."""
+        if self._change is None:
+            raise RuntimeError("change_lock is there inside `with folder.changing():` only")
+        return self._change
 
     def join(self) -> None:
         """Count as a user of the server from now on. Call it inside ``changing``."""
@@ -235,7 +245,7 @@ def create_cluster(folder: ServerFolder, binaries: ServerBinaries, account: Serv
     It appears by a rename once it is complete, so a process that dies in the middle leaves none.
 
     Args:
-        folder: where; it has no cluster yet.
+        folder: where; it has no cluster yet, and ``changing`` is entered.
         binaries: whose ``initdb``.
         account: who owns the cluster.
         durable: write it through to the disk. False for one that is thrown away with its process.
@@ -256,7 +266,8 @@ def create_cluster(folder: ServerFolder, binaries: ServerBinaries, account: Serv
         password_file = Path(handover) / "password"
         _write_private(password_file, password)
         account.give(password_file)
-        _run_initdb(staging, password_file, binaries, account, durable=durable)
+        command: list[str | Path] = [binaries.initdb, "-D", staging, "-U", SUPERUSER, "--pwfile", password_file]
+        _run_initdb(command + ([] if durable else ["--no-sync"]), account, folder.change_lock)
     staging.rename(target)
     if place != folder.home:
         (folder.home / "cluster").symlink_to(target)
@@ -282,22 +293,16 @@ def place_for(home: Path, account: ServerAccount) -> Path:
     return place
 
 
-def _run_initdb(
-    target: Path, password_file: Path, binaries: ServerBinaries, account: ServerAccount, *, durable: bool
-) -> None:
-    command: list[str | Path] = [binaries.initdb, "-D", target, "-U", SUPERUSER, "--pwfile", password_file]
+def _run_initdb(command: list[str | Path], account: ServerAccount, lock: int) -> None:
     command += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--no-instructions"]
-    if not durable:
-        command.append("--no-sync")
     for locale in ("C.UTF-8", "C"):  # systems without the first one know the second one
-        done = account.run([*command, "--locale", locale])
+        # It keeps the lock: if we are killed, nobody may clear the folder away while it still writes there.
+        done = account.run([*command, "--locale", locale], inherited_files=[lock])
         if done.returncode == 0:
             return
         if "locale" not in done.stderr:
             break
-    raise EmbeddedServerError(
-        f"cannot create a database cluster in {target} with {binaries.initdb}:\n{done.stderr.strip()[-2000:]}"
-    )
+    raise EmbeddedServerError(f"cannot create a database cluster with {command[0]}:\n{done.stderr.strip()[-2000:]}")
 
 
 def _write_private(path: Path, text: str) -> None:

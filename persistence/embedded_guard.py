@@ -6,8 +6,8 @@ PR_SET_PDEATHSIG was no choice: it fires when the *thread* that started the serv
 ``asyncio.to_thread``.) The parent's process id is watched as well, because a forked child of the owner keeps the pipe
 open.
 
-Usage: ``embedded_guard.py CLUSTER FOLDER...``. One byte on standard input means that the owner has cleaned up itself;
-end of file means that the server of the data folder CLUSTER is to be stopped and every FOLDER to be removed.
+Usage: ``embedded_guard.py HOME``. One byte on standard input: the owner has cleaned up itself. End of file: stop the
+server of the data directory ``HOME/cluster`` and remove HOME.
 """
 
 import contextlib
@@ -23,12 +23,14 @@ from pathlib import Path
 LOOK_INTERVAL_SECONDS = 1.0
 FAST_STOP_SECONDS = 5.0
 IMMEDIATE_STOP_SECONDS = 5.0
+REMOVAL_ATTEMPTS = 50
+REMOVAL_INTERVAL_SECONDS = 0.1
 
 
-def start(cluster: Path, *folders: Path) -> subprocess.Popen[bytes]:
-    """Start a guard for a server that this process owns. ``dismiss`` it after the server is stopped."""
+def start(home: Path) -> subprocess.Popen[bytes]:
+    """Start a guard for the server and the folder that this process owns. ``dismiss`` it when they are gone."""
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", __file__, cluster, *folders],
+        [sys.executable, "-I", "-S", __file__, home],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -42,19 +44,18 @@ def dismiss(guard: subprocess.Popen[bytes]) -> None:
     guard.communicate(b".")
 
 
-def main(cluster: Path, folders: list[Path]) -> None:
-    """Wait for the owner's word or death; after its death stop the server and remove the folders."""
+def main(home: Path) -> None:
+    """Wait for the owner's word or death; after its death stop the server and remove the folder."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # sent to everybody at a shutdown; we stay until the owner is gone
     if owner_finished():
         return
-    for number, seconds in ((signal.SIGINT, FAST_STOP_SECONDS), (signal.SIGQUIT, IMMEDIATE_STOP_SECONDS)):
-        if stop(cluster, number, seconds):
-            break
-    else:
-        stop(cluster, signal.SIGKILL, IMMEDIATE_STOP_SECONDS)
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+    for _ in range(REMOVAL_ATTEMPTS):  # an initdb or a server that had only just been started may still write
+        end(home / "cluster")
+        shutil.rmtree(home, ignore_errors=True)
+        if not home.exists():
+            return
+        time.sleep(REMOVAL_INTERVAL_SECONDS)
 
 
 def owner_finished() -> bool:
@@ -64,6 +65,17 @@ def owner_finished() -> bool:
         if select.select([0], [], [], LOOK_INTERVAL_SECONDS)[0]:
             return os.read(0, 1) != b""
     return False
+
+
+def end(cluster: Path) -> None:
+    """Stop the server of ``cluster``, if there is one: gently, then firmly, then by force."""
+    for number, seconds in (
+        (signal.SIGINT, FAST_STOP_SECONDS),
+        (signal.SIGQUIT, IMMEDIATE_STOP_SECONDS),
+        (signal.SIGKILL, IMMEDIATE_STOP_SECONDS),
+    ):
+        if stop(cluster, number, seconds):
+            return
 
 
 def stop(cluster: Path, number: int, seconds: float) -> bool:
@@ -104,4 +116,4 @@ def is_server(pid: int, cluster: Path) -> bool:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [Path(argument) for argument in sys.argv[2:]])
+    main(Path(sys.argv[1]))

@@ -123,8 +123,15 @@ class Launcher:
         """
         pid = running_pid(self.folder.cluster)
         if pid is None:
-            self.launch()
-            return
+            try:
+                self.launch()
+            except EmbeddedServerError:
+                # A server that a killed process had just launched shows itself only now.
+                pid = running_pid(self.folder.cluster)
+                if pid is None:
+                    raise
+            else:
+                return
         running = wait_until_ready(self.folder, pid)
         if self.wanted_port not in (None, running.port):
             raise EmbeddedServerError(
@@ -247,14 +254,25 @@ def kill_tree(cluster: Path, pid: int) -> None:
 
 
 def _children(parent: int) -> list[int]:
-    listing = subprocess.run(["/bin/ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    pairs = (line.split() for line in listing.splitlines())
-    return [int(pid) for pid, ppid in pairs if int(ppid) == parent]
+    return [pid for pid, (ppid, _) in _processes().items() if ppid == parent]
 
 
 def _is_alive(pid: int) -> bool:
     """Tell whether a process runs; one that only waits to be collected by its parent does not."""
-    try:
-        return not Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].startswith(" Z")
-    except FileNotFoundError:
-        return False
+    _, state = _processes().get(pid, (0, "Z"))
+    return not state.startswith("Z")
+
+
+def _processes() -> dict[int, tuple[int, str]]:
+    """Return the parent and the state of every process by its id: from /proc, or from ps where that is missing."""
+    if not Path("/proc/self").exists():
+        columns = ["ps", "-A", "-o", "pid=,ppid=,state="]
+        listing = subprocess.run(columns, capture_output=True, text=True, check=True).stdout
+        rows = (line.split() for line in listing.splitlines())
+        return {int(pid): (int(parent), state) for pid, parent, state in rows}
+    processes = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]  # the name before may hold anything
+            processes[int(path.parent.name)] = (int(parent), state)
+    return processes

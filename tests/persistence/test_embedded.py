@@ -17,6 +17,7 @@ from callboard.persistence import embedded_account, embedded_folder
 from callboard.persistence.embedded import EmbeddedServer
 from callboard.persistence.embedded_folder import ServerFolder
 from callboard.persistence.embedded_guard import is_server
+from tests.support.processes import processes_naming
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.postgres, pytest.mark.processes]
@@ -35,8 +36,8 @@ def folder():
 
 
 @contextmanager
-def owner(*arguments, prefix=(), environment=None):
-    """Run ``tests.support.server_owner``; yield the process and what it printed. At the end it is killed."""
+def starting_owner(*arguments, prefix=(), environment=None):
+    """Run ``tests.support.server_owner``; yield the process at once. At the end it is killed."""
     process = subprocess.Popen(
         [*prefix, sys.executable, "-m", "tests.support.server_owner", *map(str, arguments)],
         stdin=subprocess.PIPE,
@@ -47,11 +48,18 @@ def owner(*arguments, prefix=(), environment=None):
     )
     with process:
         try:
-            line = process.stdout.readline()
-            assert line, f"the owner ended with exit code {process.wait()} before its server was ready"
-            yield process, json.loads(line)
+            yield process
         finally:
             process.kill()
+
+
+@contextmanager
+def owner(*arguments, **options):
+    """The same, but yield the process and what it printed, once its server is ready."""
+    with starting_owner(*arguments, **options) as process:
+        line = process.stdout.readline()
+        assert line, f"the owner ended with exit code {process.wait()} before its server was ready"
+        yield process, json.loads(line)
 
 
 def query(url, text):
@@ -68,14 +76,8 @@ def cluster_of(url):
     return Path(query(url, "SHOW data_directory"))
 
 
-def processes_below(path):
-    """Return the ids of all processes whose command line names ``path`` or something in it."""
-    listing = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True)
-    return [int(line.split()[0]) for line in listing.stdout.splitlines() if str(path) in line]
-
-
 def gone(cluster):
-    return not cluster.parent.exists() and not processes_below(cluster)
+    return not cluster.parent.exists() and not processes_naming(cluster)
 
 
 class TestTemporary:
@@ -165,7 +167,7 @@ class TestDataFolder:
         with EmbeddedServer(folder) as server:
             assert server.url == url
             assert query(url, "SELECT a FROM t") == 5
-        assert processes_below(folder) == []
+        assert processes_naming(folder) == []
 
     def test_restart_keeps_the_address_and_what_was_committed(self, folder):
         with EmbeddedServer(folder) as server:
@@ -218,12 +220,26 @@ class TestDataFolder:
 
 @pytest.mark.chaos
 class TestKilled:
+    def test_an_owner_killed_in_the_middle_of_initdb_leaves_a_folder_that_starts(self, folder):
+        with starting_owner(folder) as process:
+            wait_until((folder / "cluster.new" / "PG_VERSION").exists)
+            process.kill()
+        with EmbeddedServer(folder) as server:
+            assert query(server.url, "SELECT 1") == 1
+
+    def test_an_owner_killed_in_the_middle_of_initdb_leaves_no_temporary_folder(self, folder):
+        folder.mkdir(mode=0o755)
+        with starting_owner(environment={**os.environ, "TMPDIR": str(folder)}) as process:
+            wait_until(lambda: list(folder.glob("*/cluster.new/PG_VERSION")))
+            process.kill()
+        wait_until(lambda: not list(folder.iterdir()) and not processes_naming(folder))
+
     def test_a_killed_server_recovers_on_the_same_address(self, folder):
         with EmbeddedServer(folder) as server:
             url = server.url
             execute(url, "CREATE TABLE t AS SELECT 5 AS a")
             server.kill()
-            assert processes_below(folder) == []
+            assert processes_naming(folder) == []
             assert not server.is_running
             with pytest.raises(EmbeddedServerError, match="it was killed"):
                 _ = server.url
@@ -248,7 +264,7 @@ class TestKilled:
         with EmbeddedServer(folder) as server:
             assert server.pid == started["pid"]
             assert query(server.url, "SELECT 1") == 1
-        assert processes_below(folder) == []
+        assert processes_naming(folder) == []
 
 
 class TestShared:
@@ -261,7 +277,7 @@ class TestShared:
             assert query(shared["url"], "SELECT 1") == 1
             second.communicate("")
             assert (first.returncode, second.returncode) == (0, 0)
-        assert processes_below(folder) == []
+        assert processes_naming(folder) == []
 
     def test_another_port_than_the_running_one_is_refused(self, folder):
         with EmbeddedServer(folder) as server:
@@ -308,7 +324,7 @@ class TestRefused:
     def test_a_wrong_setting_shows_the_end_of_the_log(self, folder):
         with pytest.raises(EmbeddedServerError, match=r"(?s)did not start.*no_such_setting"):
             EmbeddedServer(folder, settings={"no_such_setting": "1"}).start()
-        assert processes_below(folder) == []
+        assert processes_naming(folder) == []
 
     def test_a_full_disk_is_named_even_if_the_log_could_not_be_written(self, folder, monkeypatch):
         folder.mkdir()

@@ -2,9 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from contextlib import ExitStack, contextmanager
 from uuid import uuid4
 
 import psycopg
@@ -22,35 +20,31 @@ SETTINGS = {"fsync": "off", "full_page_writes": "off"}
 _CONNECTIONS_END_SECONDS = 5.0
 
 
-class Server(Protocol):
-    """What the tests ask of a server."""
+class Server:
+    """The server that the tests share: an embedded one, or the one that CALLBOARD_TEST_DATABASE_URL names.
 
-    @property
-    def url(self) -> str: ...
-    def create_database(self, name: str, template: str | None = None) -> str: ...
-    def drop_database(self, name: str) -> None: ...
+    Its role must be allowed to create databases. One connection stays open for that: it saves three logins a test.
+    """
 
-
-@dataclass(frozen=True)
-class ExternalServer:
-    """The server that CALLBOARD_TEST_DATABASE_URL names; its role must be allowed to create databases."""
-
-    url: str
+    def __init__(self, url: str, connection: psycopg.Connection) -> None:
+        self.url = url
+        self.connection = connection
 
     def create_database(self, name: str, template: str | None = None) -> str:
-        return embedded_databases.create_database(self.url, name, template)
+        embedded_databases.create_database(self.connection, name, template)
+        return embedded_databases.with_database(self.url, name)
 
     def drop_database(self, name: str) -> None:
-        embedded_databases.drop_database(self.url, name)
+        embedded_databases.drop_database(self.connection, name)
 
 
 @contextmanager
 def running_server() -> Iterator[Server]:
-    if url := os.environ.get(ENVIRONMENT_VARIABLE):
-        yield ExternalServer(url)
-    else:
-        with EmbeddedServer(settings=SETTINGS) as server:
-            yield server
+    with ExitStack() as stack:
+        url = os.environ.get(ENVIRONMENT_VARIABLE)
+        if not url:
+            url = stack.enter_context(EmbeddedServer(settings=SETTINGS)).url
+        yield Server(url, stack.enter_context(psycopg.connect(url, autocommit=True)))
 
 
 @contextmanager
@@ -72,8 +66,7 @@ def unique_name() -> str:
 
 def assert_no_connections(server: Server, database: str, *, timeout_seconds: float = _CONNECTIONS_END_SECONDS) -> None:
     """Wait briefly for ending connections; fail with the names of those that stay."""
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        left = last_value(lambda: _connections(connection, database), timeout_seconds=timeout_seconds)
+    left = last_value(lambda: _connections(server.connection, database), timeout_seconds=timeout_seconds)
     assert not left, "the test left connections to its database open:\n" + "\n".join(left)
 
 
