@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,9 @@ REVISIONS: Final = ("0001",)
 """Every revision, oldest first; the last is the one that this code needs."""
 
 _VERSION_TABLE: Final = "schema_version"
+
+_one_at_a_time = threading.Lock()
+"""Alembic's environment is global to the process: two threads would run each other's migrations."""
 
 
 class SchemaState(StrEnum):
@@ -46,7 +50,7 @@ def migrate(url: str, *, schema: str = "callboard") -> None:
         SchemaMismatch: the database's schema is newer than this code.
     """
     engine = make_sync_engine(url)
-    with readable_errors("migrate"), engine.connect() as connection:
+    with _one_at_a_time, readable_errors("migrate"), engine.connect() as connection:
         require_server(connection)
         state, revision = read_state(connection, schema)
         connection.rollback()
@@ -63,7 +67,8 @@ def migration_sql(*, schema: str = "callboard") -> str:
     output = io.StringIO()
     configuration = _configuration(schema)
     configuration.output_buffer = output
-    command.upgrade(configuration, "head", sql=True)
+    with _one_at_a_time:
+        command.upgrade(configuration, "head", sql=True)
     return output.getvalue()
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, cast
 from uuid import UUID
 
 import psycopg
 from psycopg import errors as pg
+from sqlalchemy import QueuePool
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from callboard.actors.errors import InvalidTransition
@@ -44,6 +46,8 @@ _Result = TypeVar("_Result")
 _Native = psycopg.AsyncConnection[Any]
 
 _DEADLOCK_ROUNDS: Final = 5
+_CONNECTIONS_RETURN_SECONDS: Final = 2.0
+_CONNECTIONS_LOOK_SECONDS: Final = 0.005
 
 
 class _Locked(NamedTuple):
@@ -80,6 +84,12 @@ class PostgresStore:
 
     async def close(self) -> None:
         """Close every connection. Twice is fine."""
+        # Where a caller was cancelled, SQLAlchemy gives its connection back in a task of its own, a moment later; one
+        # that comes back after the pool's end would stay open.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CONNECTIONS_RETURN_SECONDS):
+                while cast(QueuePool, self._engine.pool).checkedout():
+                    await asyncio.sleep(_CONNECTIONS_LOOK_SECONDS)
         await self._engine.dispose()
 
     async def spawn(self, jobs: Sequence[NewJob], *, actor: str, connection: object | None = None) -> list[Spawned]:

@@ -1,0 +1,179 @@
+"""The migrated database against the metadata and the state machine; what the guards refuse."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from psycopg import errors as pg
+
+from callboard.actors.jobs.identifier import uuid7
+from callboard.actors.jobs.state import EDGES, TERMINAL, Reason, Status
+from callboard.persistence.engine import make_sync_engine
+from callboard.persistence.migrate import migration_sql
+from callboard.persistence.schema import edge_check, forbidden_change, metadata, reason_check, status_check
+
+Connection = psycopg.Connection[Any]
+
+PATHS: dict[Status, tuple[Status, ...]] = {
+    Status.CREATED: (Status.CREATED,),
+    Status.PENDING: (Status.PENDING,),
+    Status.RUNNING: (Status.PENDING, Status.RUNNING),
+    Status.COMPLETED: (Status.PENDING, Status.RUNNING, Status.COMPLETED),
+    Status.FAILED: (Status.PENDING, Status.FAILED),
+    Status.CANCELLED: (Status.PENDING, Status.CANCELLED),
+}
+"""How a job comes into each status by edges that exist."""
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[Connection]:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+def squeezed(sql: str) -> str:
+    return " ".join(sql.split()).replace("( ", "(").replace(" )", ")")
+
+
+def test_the_migration_is_what_the_metadata_says(database_url: str) -> None:
+    def ours(name: str | None, kind: str, parents: object) -> bool:
+        return not (kind == "table" and name is not None and name.startswith(("history_", "schema_version")))
+
+    with make_sync_engine(database_url).connect() as connection:
+        connection.dialect.default_schema_name = "callboard"
+        options = {"include_name": ours, "compare_server_default": False}
+        connection.execute(sa.text("SET search_path = callboard"))
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, metadata) == []
+
+
+@pytest.mark.parametrize("make", [status_check, edge_check, reason_check, forbidden_change])
+def test_the_guards_in_the_migration_are_those_of_the_state_machine(make: Any) -> None:
+    assert squeezed(make()) in squeezed(migration_sql())
+
+
+def test_the_status_guard_refuses_every_change_that_is_no_edge(connection: Connection) -> None:
+    for before, after in itertools.permutations(Status, 2):
+        job_id = uuid7()
+        first, *others = PATHS[before]
+        insert_job(connection, job_id, first)
+        for status in others:
+            connection.execute("UPDATE callboard.jobs SET status = %s WHERE id = %s", [status, job_id])
+        change = ("UPDATE callboard.jobs SET status = %s WHERE id = %s", [after, job_id])
+        if (before, after) in EDGES:
+            assert connection.execute(*change).rowcount == 1
+        else:
+            with pytest.raises(pg.IntegrityConstraintViolation, match=f"no edge from {before} to {after}"):
+                connection.execute(*change)
+
+
+@pytest.mark.parametrize("status", sorted(TERMINAL))
+def test_the_guard_does_not_mind_other_changes_of_an_ended_job(connection: Connection, status: Status) -> None:
+    job_id = uuid7()
+    for step, value in enumerate(PATHS[status]):
+        if step:
+            connection.execute("UPDATE callboard.jobs SET status = %s WHERE id = %s", [value, job_id])
+        else:
+            insert_job(connection, job_id, value)
+    change = "UPDATE callboard.jobs SET status = status, metadata = '{}' WHERE id = %s"
+    assert connection.execute(change, [job_id]).rowcount == 1
+
+
+def insert_job(connection: Connection, job_id: object, status: Status) -> None:
+    connection.execute(
+        "INSERT INTO callboard.jobs (id, kind, queue, arguments, status, max_attempts)"
+        " VALUES (%s, 'kind', 'default', '{}', %s, 1)",
+        [job_id, status],
+    )
+
+
+def insert_history(connection: Connection, source: Status | None, target: str, reason: str = "claimed") -> None:
+    connection.execute(
+        "INSERT INTO callboard.history (job_id, sequence, attempt, from_status, to_status, reason, actor)"
+        " VALUES (%s, 1, 1, %s, %s, %s, 'test')",
+        [uuid7(), source, target, reason],
+    )
+
+
+def test_the_history_takes_edges_and_nothing_else(connection: Connection) -> None:
+    for source, target in itertools.product([None, *Status], Status):
+        if (source, target) in EDGES:
+            insert_history(connection, source, target)
+        else:
+            with pytest.raises(pg.CheckViolation, match="history_edge"):
+                insert_history(connection, source, target)
+    for reason in Reason:
+        insert_history(connection, None, Status.PENDING, reason)
+    with pytest.raises(pg.CheckViolation, match="history_reason"):
+        insert_history(connection, None, Status.PENDING, "whim")
+
+
+def test_a_status_that_does_not_exist_is_refused(connection: Connection) -> None:
+    with pytest.raises(pg.CheckViolation, match="jobs_status"):
+        connection.execute(
+            "INSERT INTO callboard.jobs (id, kind, queue, arguments, status, max_attempts)"
+            " VALUES (%s, 'kind', 'default', '{}', 'asleep', 1)",
+            [uuid7()],
+        )
+
+
+def partitions(connection: Connection) -> list[str]:
+    rows = connection.execute(
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'callboard.history'::regclass ORDER BY 1"
+    )
+    return [name for (name,) in rows]
+
+
+@pytest.mark.parametrize("command", ["UPDATE {} SET actor = 'nobody'", "DELETE FROM {}", "TRUNCATE {}"])
+def test_the_history_cannot_be_changed_through_any_of_its_tables(connection: Connection, command: str) -> None:
+    insert_history(connection, None, Status.PENDING, "spawned")
+    connection.execute("SELECT callboard.make_history_partition(now() + interval '1 year')")
+    for table in ["callboard.history", *partitions(connection)]:
+        with pytest.raises(pg.InsufficientPrivilege, match="append-only: (UPDATE|DELETE|TRUNCATE) of .* refused"):
+            connection.execute(command.format(table).encode())
+    assert connection.execute("SELECT count(*) FROM callboard.history").fetchone() == (1,)
+
+
+def test_a_week_has_one_partition_from_monday(connection: Connection) -> None:
+    def make(moment: str) -> bool:
+        [(made,)] = connection.execute("SELECT callboard.make_history_partition(%s::timestamptz)", [moment]).fetchall()
+        return bool(made)
+
+    before = partitions(connection)
+    assert make("2031-01-01 12:00+00")
+    assert not make("2030-12-30 00:00+00")
+    assert not make("2031-01-05 23:59:59+00")
+    assert make("2031-01-06 00:00+00")
+    assert sorted({*partitions(connection)} - {*before}) == ["callboard.history_2031w01", "callboard.history_2031w02"]
+
+
+def test_the_time_zone_of_the_session_does_not_move_a_week(connection: Connection) -> None:
+    connection.execute("SET TimeZone = 'Pacific/Kiritimati'")
+    connection.execute("SELECT callboard.make_history_partition('2031-01-06 00:00+00')")
+    connection.execute("SET TimeZone = 'UTC'")
+    bounds = "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relname = 'history_2031w02'"
+    [(bound,)] = connection.execute(bounds).fetchall()
+    assert bound == "FOR VALUES FROM ('2031-01-06 00:00:00+00') TO ('2031-01-13 00:00:00+00')"
+
+
+def test_a_week_with_rows_in_the_default_partition_stays_there(connection: Connection) -> None:
+    connection.execute(
+        "INSERT INTO callboard.history (job_id, at, sequence, attempt, to_status, reason, actor)"
+        " VALUES (%s, '2031-01-01', 1, 0, 'pending', 'spawned', 'test')",
+        [uuid7()],
+    )
+    [(made,)] = connection.execute("SELECT callboard.make_history_partition('2031-01-02')").fetchall()
+    assert made is False
+    assert connection.execute("SELECT count(*) FROM callboard.history_default").fetchone() == (1,)
+
+
+def test_this_week_has_its_partition_from_the_start(connection: Connection) -> None:
+    insert_history(connection, None, Status.PENDING, "spawned")
+    assert connection.execute("SELECT count(*) FROM callboard.history_default").fetchone() == (0,)
