@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import pykka
 from pykka.messages import ProxyGetAttr
@@ -135,15 +135,11 @@ class Supervisor(EventActor):
     def __str__(self) -> str:
         return f"supervisor {self._name}"
 
-    @property
-    def _ref(self) -> EventRef[Supervisor]:
-        return cast("EventRef[Supervisor]", self.actor_ref)
-
     # Hooks
 
     async def on_start(self) -> None:  # type: ignore[override]  # Pykka's hooks are ordinary functions, ours may wait
         """Start the children, one after the other."""
-        self._name = self._ref.name or self._name
+        self._name = self.actor_ref.name or self._name
         for spec in self._specs:
             child = self._children[spec.id] = _Child(spec)
             failure = await self._start(child)
@@ -153,7 +149,7 @@ class Supervisor(EventActor):
         self._telemetry.supervisor_started(self._name)
         self._report()
         # Not a hook: those do not run when the supervisor is killed.
-        self._ref.termination().add_done_callback(partial(self._telemetry.supervisor_stopped, self._name))
+        self.actor_ref.termination().add_done_callback(partial(self._telemetry.supervisor_stopped, self._name))
 
     def on_receive(self, message: object) -> Any:
         """Take the next step; what has to wait is a coroutine."""
@@ -234,7 +230,7 @@ class Supervisor(EventActor):
         child.restarting = True
         child.lived_seconds = 0.0
         # F1: whatever is in the mailbox already comes first, so a stop or a TerminateChild wins over the next try.
-        self._ref.tell(_TryAgain(child))
+        self.actor_ref.tell(_TryAgain(child))
 
     async def _give_up(self, offender: _Child) -> None:
         _logger.error(
@@ -250,7 +246,7 @@ class Supervisor(EventActor):
     async def _end_all(self, reason: str) -> Done:
         """End all children, then the supervisor."""
         await self._terminate_all()
-        self._ref.shutdown(reason)
+        self.actor_ref.shutdown(reason)
         return Done()
 
     # Starting and ending one child
