@@ -189,14 +189,7 @@ class ActorSystem:
         Raises:
             ActorError: some did not end even so; the message names them.
         """
-        with tree_lock:
-            self.closed = True
-        if not await self._stop_roots(grace_seconds):
-            for ref in reversed(self._snapshot_roots()):
-                ref.kill()
-            if not await self._stop_roots(grace_seconds):
-                survivors = ", ".join(str(ref) for ref in self._snapshot_roots())
-                raise ActorError(f"{self} could not end {survivors}: an ordinary handler does not return")
+        await self._stop_actors(grace_seconds)
         await self._end_pipes(grace_seconds)
         if self._owned:
             await asyncio.to_thread(self._close_dispatchers)
@@ -209,11 +202,23 @@ class ActorSystem:
             ActorError: as ``aclose``.
         """
         refuse_on_dispatcher_loop(f"closing {self}")
-        asyncio.run(self.aclose(grace_seconds=grace_seconds))
+        asyncio.run(self._stop_actors(grace_seconds))
+        self._close_dispatchers()
 
     def _snapshot_roots(self) -> list[EventRef[Any]]:
         with tree_lock:
             return list(self.roots)
+
+    async def _stop_actors(self, grace_seconds: float) -> None:
+        with tree_lock:
+            self.closed = True
+        if await self._stop_roots(grace_seconds):
+            return
+        for ref in reversed(self._snapshot_roots()):
+            ref.kill()
+        if not await self._stop_roots(grace_seconds):
+            survivors = ", ".join(str(ref) for ref in self._snapshot_roots())
+            raise ActorError(f"{self} could not end {survivors}: an ordinary handler does not return")
 
     async def _stop_roots(self, grace_seconds: float) -> bool:
         try:
@@ -229,7 +234,7 @@ class ActorSystem:
     async def _end_pipes(self, grace_seconds: float) -> None:
         # On the system's own loop thread they end with that loop.
         loop = asyncio.get_running_loop()
-        pipes = [pipe for pipe in self.pipes if pipe.get_loop() is loop]
+        pipes = [pipe for pipe in tuple(self.pipes) if pipe.get_loop() is loop]
         if pipes:
             await asyncio.wait(pipes, timeout=grace_seconds)
 
@@ -243,10 +248,13 @@ _default_lock = threading.Lock()
 
 
 def default_system() -> ActorSystem:
-    """Return the system in which ``EventActor.start()`` runs actors. Made when first used, closed at exit."""
+    """Return the system in which ``EventActor.start()`` runs actors.
+
+    Made when first used, or used again after it was closed; closed at the interpreter's exit.
+    """
     global _default  # noqa: PLW0603 - the one global that Pykka's start() implies
     with _default_lock:
-        if _default is None:
+        if _default is None or _default.closed:
             _default = ActorSystem("default")
             atexit.register(_default.close)
         return _default
