@@ -97,7 +97,7 @@ WITH picked AS MATERIALIZED (
     SET status = 'running', token = job.token + 1, attempt = job.attempt + 1, transitions = job.transitions + 1,
         node = CAST(:node AS text), started_at = now(),
         lease_expires_at = now() + CAST(:lease AS float8) * interval '1 second'
-    FROM picked WHERE job.id = picked.id
+    WHERE job.id = ANY(ARRAY(SELECT id FROM picked))
     RETURNING job.*
 ), recorded AS (
     INSERT INTO {history} (job_id, sequence, attempt, from_status, to_status, reason, actor)

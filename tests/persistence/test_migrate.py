@@ -35,14 +35,14 @@ def execute(url: str, sql: str) -> Any:
 def described(url: str, schema: str) -> list[Any]:
     """Columns, constraints, indexes, triggers and functions of a schema, without its name."""
     queries = (
-        "SELECT table_name, column_name, data_type, is_nullable, column_default FROM information_schema.columns"
-        " WHERE table_schema = '{0}' ORDER BY 1, ordinal_position",
-        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = '{0}'::regnamespace"
-        " ORDER BY 1, 2",
-        "SELECT indexdef FROM pg_indexes WHERE schemaname = '{0}' ORDER BY 1",
-        "SELECT tgrelid::regclass::text, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal"
-        " AND tgrelid::regclass::text LIKE '{0}.%' ORDER BY 1, 2",
-        "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = '{0}'::regnamespace ORDER BY 1",
+        """SELECT table_name, column_name, data_type, is_nullable, column_default FROM information_schema.columns
+           WHERE table_schema = '{0}' ORDER BY 1, ordinal_position""",
+        """SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = '{0}'::regnamespace
+           ORDER BY 1, 2""",
+        """SELECT indexdef FROM pg_indexes WHERE schemaname = '{0}' ORDER BY 1""",
+        """SELECT tgrelid::regclass::text, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+           AND tgrelid::regclass::text LIKE '{0}.%' ORDER BY 1, 2""",
+        """SELECT proname, prosrc FROM pg_proc WHERE pronamespace = '{0}'::regnamespace ORDER BY 1""",
     )
     return [str(execute(url, query.format(schema))).replace(schema, "SCHEMA").replace('"', "") for query in queries]
 
@@ -120,7 +120,7 @@ def test_the_printed_sql_does_the_same(empty_database_url: str) -> None:
 
 
 async def test_a_missing_schema_is_named_with_what_to_do(empty_database_url: str) -> None:
-    with pytest.raises(SchemaMissing, match="no schema 'callboard' .* run `callboard migrate`"):
+    with pytest.raises(SchemaMissing, match=r"no schema 'callboard' .* run `callboard migrate`"):
         await open_and_close(empty_database_url)
     assert execute(empty_database_url, "SELECT to_regnamespace('callboard')") == [(None,)]
 

@@ -136,7 +136,7 @@ def test_the_history_cannot_be_changed_through_any_of_its_tables(connection: Con
     insert_history(connection, None, Status.PENDING, "spawned")
     connection.execute("SELECT callboard.make_history_partition(now() + interval '1 year')")
     for table in ["callboard.history", *partitions(connection)]:
-        with pytest.raises(pg.InsufficientPrivilege, match="append-only: (UPDATE|DELETE|TRUNCATE) of .* refused"):
+        with pytest.raises(pg.InsufficientPrivilege, match=r"append-only: (UPDATE|DELETE|TRUNCATE) of .* refused"):
             connection.execute(command.format(table).encode())
     assert connection.execute("SELECT count(*) FROM callboard.history").fetchone() == (1,)
 
