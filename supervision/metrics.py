@@ -134,6 +134,8 @@ class PrometheusTelemetry(Collector):
             self._numbers[families.SUPERVISORS_ALIVE].add()
             self._numbers[families.SUPERVISOR_CHILDREN].add(supervisor, amount=0)
             self._numbers[families.SUPERVISOR_GIVE_UPS].add(supervisor, amount=0)
+            for strategy in families.STRATEGIES:
+                self._numbers[families.SUPERVISOR_RESTARTS].add(supervisor, strategy, amount=0)
 
     def supervisor_stopped(self, supervisor: str) -> None:
         """Count a supervisor that has ended; it has no children any more."""

@@ -4,6 +4,7 @@ import gzip
 import http.client
 import json
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -186,3 +187,40 @@ def test_too_many_connections_are_refused_and_the_rest_is_served(registry, healt
         assert response.headers["Retry-After"] == "1"
         first.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
         assert first.recv(100).startswith(b"HTTP/1.0 200")
+
+
+def test_a_client_that_goes_away_hurts_nobody(health):
+    asked, gone = threading.Event(), threading.Event()
+
+    class Slow:
+        def collect(self):
+            asked.set()
+            gone.wait(10)
+            return []
+
+    registry = CollectorRegistry()
+    registry.register(Slow())
+    with serving(registry, health) as endpoint:
+        with socket.create_connection(("127.0.0.1", endpoint.port), timeout=10) as client:
+            client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            assert asked.wait(10)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close sends a reset
+        gone.set()
+        assert fetch(endpoint, "/livez")[0].status == 200
+
+
+def test_a_connection_that_gets_no_thread_is_closed_and_logged(registry, health, monkeypatch, caplog):
+    class Exhausted:
+        def __init__(self, **_: object) -> None:
+            pass
+
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    with serving(registry, health) as endpoint:
+        with monkeypatch.context() as patched:
+            patched.setattr("callboard.supervision.endpoint.Thread", Exhausted)
+            with pytest.raises((http.client.HTTPException, ConnectionError)):
+                fetch(endpoint, "/livez")
+        assert "can't start new thread" in caplog.text
+        assert fetch(endpoint, "/livez")[0].status == 200

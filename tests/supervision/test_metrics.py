@@ -198,7 +198,10 @@ def test_supervisors_come_and_go(filled):
     assert samples(filled, "callboard_supervisors_alive") == {(): 1}
     assert samples(filled, "callboard_supervisor_children") == {("root",): 3, ("workers",): 0}
     assert samples(filled, "callboard_supervisor_restart_limit_exceeded_total") == {("root",): 0, ("workers",): 1}
-    assert samples(filled, "callboard_supervisor_restarts_total") == {("one_for_one", "root"): 1}
+    assert samples(filled, "callboard_supervisor_restarts_total") == {
+        ("one_for_one", "root"): 1,
+        ("one_for_one", "workers"): 0,
+    }
     assert samples(filled, "callboard_actor_restarts_total") == {("Claimer",): 1}
 
 
