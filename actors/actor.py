@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self, cast
 
 import pykka
 from pykka.messages import _ActorStop
@@ -43,6 +43,11 @@ class EventActor(pykka.Actor):
         # Not calling Pykka's constructor: the URN, the inbox and the stopped event are made when somebody asks.
         self._cell = cell = ActorCell(self)
         self._actor_ref = cell.ref = EventRef(cell)
+
+    @property
+    def actor_ref(self) -> EventRef[Self]:
+        """The actor's own reference, to be given to others."""
+        return cast("EventRef[Self]", self._actor_ref)
 
     @property
     def actor_urn(self) -> str:  # type: ignore[override]

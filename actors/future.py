@@ -167,13 +167,25 @@ class EventFuture(pykka.Future[T]):
     # Awaiting
 
     def __await__(self) -> Generator[Any, None, T]:
-        if self._state == _PENDING:
-            yield from self._arrival(asyncio.get_running_loop())
-        if self._state == _HOOK:
-            return (yield from self._await_hook())
+        if self._state == _PENDING or self._state == _HOOK:
+            yield from self._until_computable(asyncio.get_running_loop())
         return cast("T", self.get(timeout=0))
 
     __iter__ = __await__
+
+    def _until_computable(self, loop: asyncio.AbstractEventLoop) -> Generator[Any, None, None]:
+        """Wait until ``get`` has nothing to wait for."""
+        if self._state == _PENDING:
+            yield from self._arrival(loop)
+        if self._state != _HOOK:
+            return
+        for source in self._sources:
+            if isinstance(source, EventFuture):
+                yield from source._until_computable(loop)
+            else:
+                yield from _in_helper_thread(loop, source)
+        if not self._sources:  # somebody's own hook, which may block
+            yield from _in_helper_thread(loop, self)
 
     def _arrival(self, loop: asyncio.AbstractEventLoop) -> Generator[Any, None, None]:
         if self.responder is not None and self.responder.system is not None:
@@ -192,17 +204,6 @@ class EventFuture(pykka.Future[T]):
             yield from arrived
         finally:
             timer.cancel()
-
-    def _await_hook(self) -> Generator[Any, None, T]:
-        for source in self._sources:
-            if isinstance(source, EventFuture):
-                if source._state == _PENDING:
-                    yield from source._arrival(asyncio.get_running_loop())
-            else:
-                yield from _in_helper_thread(source)
-        if not self._sources:  # somebody's own hook may block
-            return cast("T", (yield from _in_helper_thread(self)))
-        return cast("T", self.get(timeout=0))
 
 
 def _raise(exc_type: type[BaseException], exc_value: BaseException | None, traceback: TracebackType | None) -> Any:
@@ -231,5 +232,5 @@ def _expire(arrived: asyncio.Future[None], timeout: float) -> None:
         arrived.set_exception(pykka.Timeout(f"{timeout} seconds"))
 
 
-def _in_helper_thread(future: pykka.Future[Any]) -> Generator[Any, None, Any]:
-    return asyncio.get_running_loop().run_in_executor(None, future.get).__await__()
+def _in_helper_thread(loop: asyncio.AbstractEventLoop, future: pykka.Future[Any]) -> Generator[Any, None, Any]:
+    return loop.run_in_executor(None, future.get).__await__()
