@@ -67,10 +67,6 @@ class Numbers:
             labels = self._guard.fold(self._family.labels, labels)
         self._values[labels] = value
 
-    def forget(self, *labels: str) -> None:
-        """Drop a value, if it is there: its series ends."""
-        self._values.pop(labels, None)
-
     def metric(self) -> Metric:
         """Return the family as it is now."""
         metric = new_metric(self._family)

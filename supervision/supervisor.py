@@ -190,7 +190,7 @@ class Supervisor(EventActor):
 
     async def _child_ended(self, end: Terminated) -> None:
         child = self._by_ref.pop(end.ref, None)
-        if child is None:  # C6: not a child, or one that the supervisor itself has ended (D6)
+        if child is None:  # C6: not a child, or no longer
             return
         child.ref = None
         child.lived_seconds = self._now() - child.started_at

@@ -7,6 +7,7 @@ import pytest
 
 from callboard.actors.errors import ActorError, ConfigurationError
 from callboard.actors.mailbox import MailboxSpec
+from callboard.actors.messages import Terminated
 from callboard.supervision.child_spec import ChildSpec
 from callboard.supervision.metrics import PrometheusTelemetry
 from callboard.supervision.restart_window import Backoff
@@ -134,6 +135,13 @@ async def test_C6_unknown_messages_are_logged_and_ignored(troupe, caplog):
     troupe.supervisor.tell("foo")
     assert await troupe.states() == {"a": "running"}
     assert "does not know, and ignores it: 'foo'" in caplog.text
+
+
+async def test_C6_the_end_of_a_stranger_is_ignored(troupe):
+    await troupe.supervise(troupe.player("a"), intensity=0)
+    stranger = troupe.system.spawn(Player, "x", troupe.journal)
+    troupe.supervisor.tell(Terminated(stranger, "error", ValueError()))
+    assert await troupe.states() == {"a": "running"}
 
 
 async def test_D1_siblings_keep_running(troupe):
