@@ -53,7 +53,7 @@ class ActorCell(Lifecycle):
     def kill(self) -> None:
         """End the actor without its hooks; cancel a running async handler. Any thread."""
         self.killing = True
-        self.post_system(Kill())
+        self.post_system(Kill(), first=True)
         if self.system is not None:
             self.dispatcher.interrupt(self)
 

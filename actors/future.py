@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pykka
 
-from .waits import blocking_on
+from .waits import blocking_on, refuse_to_await_oneself
 
 if TYPE_CHECKING:
     from pykka._types import OptExcInfo
@@ -190,6 +190,7 @@ class EventFuture(pykka.Future[T]):
     def _arrival(self, loop: asyncio.AbstractEventLoop) -> Generator[Any, None, None]:
         if self.responder is not None and self.responder.system is not None:
             self.responder.dispatcher.lend_turn()
+            refuse_to_await_oneself(self.responder)
             if self._state != _PENDING:
                 yield  # as a loop's other work must have its turn between two asks
                 return

@@ -130,12 +130,18 @@ class Mailbox:
             self.drain()  # type: ignore[unreachable]
         return True
 
-    def post_system(self, message: SystemMessage) -> None:
-        """Append to the queue that overtakes. Any thread. After the actor's end nobody needs to read it."""
+    def post_system(self, message: SystemMessage, *, first: bool = False) -> None:
+        """Append to the queue that overtakes, or put at its head. Any thread.
+
+        After the actor's end nobody needs to read it.
+        """
         queue = self.system_queue
         if queue is None:
             queue = self._make_system_queue()
-        queue.append(message)
+        if first:
+            queue.appendleft(message)
+        else:
+            queue.append(message)
         if self._scheduled.acquire(False):
             self.schedule()
 

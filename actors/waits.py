@@ -82,6 +82,15 @@ def _refuse_cycle(waiter: ActorCell, future: EventFuture[Any] | None) -> None:
         future = responder.waits_for
 
 
+def refuse_to_await_oneself(responder: ActorCell) -> None:
+    """Raise ``WouldDeadlock`` if the task that is about to wait is the handler that ``responder`` is busy with."""
+    if responder.task is not None and responder.task is asyncio.current_task():
+        raise WouldDeadlock(
+            f"{responder} awaits its own answer, which it could give only after this handler; "
+            "use tell(), or call the method directly"
+        )
+
+
 @contextmanager
 def waiting_for_room(full: Mailbox) -> Iterator[None]:
     """Enter while this thread waits for room in a full mailbox.
