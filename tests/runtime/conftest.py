@@ -23,6 +23,8 @@ def settings(database_url: str) -> Settings:
         retry_max_seconds=0.05,
         poll_interval_seconds=0.1,
         rescue_interval_seconds=0.2,
+        lease_seconds=3,
+        hang_limit_seconds=2,
         cancel_grace_seconds=0.1,
         drain_timeout_seconds=10,
         pg_pool_size=4,

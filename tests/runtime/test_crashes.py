@@ -60,7 +60,10 @@ async def test_a_stop_lets_jobs_end(settings: Settings, registry: JobRegistry) -
     async with Runtime(settings, work=False) as client, Runtime(settings, registry=registry) as runtime:
         ref = await client.spawn(finishes)
         await started.wait()
+        claimer = runtime._system.registry.get("claimer")._actor_weakref()
         stop = asyncio.create_task(runtime.stop())
+        while not (claimer._stopped and (claimer._claim is None or claimer._claim.done())):
+            await asyncio.sleep(0)
         later = await client.spawn(finishes)
         go_on.set()
         await stop
