@@ -28,7 +28,7 @@ from callboard.supervision.endpoint import Endpoint
 from callboard.supervision.health import HealthRegistry
 from callboard.supervision.metrics import PrometheusTelemetry
 from callboard.supervision.supervisor import Supervisor
-from callboard.supervision.supervisor_messages import CountChildren
+from callboard.supervision.supervisor_messages import CountChildren, StopSupervisor
 
 from .client import JobClient
 from .worker import Worker, periodic
@@ -229,6 +229,9 @@ class Runtime(JobClient):
         self._running = False
         self._waiters.fail(RuntimeStopped("the runtime stopped while somebody waited; the job itself is not touched"))
         if system is not None:
+            root = system.registry.get("root")
+            if root is not None:
+                await root.ask(StopSupervisor(), block=False)
             await system.aclose()
         if self._root_watch is not None:
             await self._root_watch
