@@ -85,16 +85,14 @@ class PostgresAttemptKeeper:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        self._disconnect()
 
     def _run(self, on_lost: Callable[[Sequence[AttemptKey]], None]) -> None:
         tick = self._settings.lease_seconds / _TICKS_PER_LEASE
-        try:
-            while not self._stopping.wait(tick):
-                lost = self.tick()
-                if lost:
-                    on_lost(lost)
-        finally:
-            self._disconnect()
+        while not self._stopping.wait(tick):
+            lost = self.tick()
+            if lost:
+                on_lost(lost)
 
     def tick(self) -> list[AttemptKey]:
         """Renew what is due; returns the attempts found lost, which are kept no longer. The thread calls this."""

@@ -43,6 +43,7 @@ class PostgresWakeUps:
     ) -> None:
         self._settings = settings
         self._channel = channel(settings.database_schema)
+        self._listen_statement = f'LISTEN "{self._channel}"'.encode()
         self._interval = probe_interval_seconds
         self._limit = probe_limit_seconds
 
@@ -54,7 +55,7 @@ class PostgresWakeUps:
                 driver_conninfo(direct_url(self._settings)), autocommit=True, prepare_threshold=None, **arguments
             )
             try:
-                await connection.execute(f'LISTEN "{self._channel}"'.encode())
+                await connection.execute(self._listen_statement)
                 while True:
                     await self._listen(connection, on_hint)
                     await self._probe(connection, on_hint)

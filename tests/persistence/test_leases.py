@@ -1,0 +1,195 @@
+"""The keepers of leases."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from callboard.actors.jobs.decide import Policy, Succeed
+from callboard.actors.jobs.types import AttemptKey, ClaimedJob
+from callboard.actors.ports import NoTelemetry
+from callboard.actors.settings import Settings
+from callboard.persistence import stores
+from callboard.persistence.leases import PostgresAttemptKeeper
+from callboard.persistence.postgres_store import PostgresStore
+from tests.contract.support import LONG_AGO, applied, claimed, outcome, record, running, spawned
+from tests.support.clock import FakeClock
+
+LEASE_SECONDS = 30.0
+
+
+class Failures(NoTelemetry):
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def lease_failed(self, reason: str) -> None:
+        self.reasons.append(reason)
+
+
+def key(job: ClaimedJob) -> AttemptKey:
+    return AttemptKey(job.id, job.token)
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[PostgresStore]:
+    store = PostgresStore(Settings(database_url=database_url), NoTelemetry())
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def failures() -> Failures:
+    return Failures()
+
+
+@pytest.fixture
+def keeper(database_url: str, clock: FakeClock, failures: Failures) -> PostgresAttemptKeeper:
+    """A keeper whose ticks the test makes itself."""
+    settings = Settings(database_url=database_url, lease_seconds=LEASE_SECONDS, hang_limit_seconds=15)
+    return PostgresAttemptKeeper(settings, failures, monotonic=clock.monotonic)
+
+
+@pytest.fixture
+def advance(keeper: PostgresAttemptKeeper, clock: FakeClock) -> Any:
+    """Let time pass on a loop that lives."""
+    yield lambda seconds: (clock.advance(seconds), keeper.beat())
+    keeper.stop()
+
+
+Advance = Callable[[float], object]
+
+
+async def expired(store: PostgresStore) -> list[Any]:
+    rescued = await store.rescue(actor="b", policy=Policy(), limit=10, retry_delay_seconds=lambda attempt: 0)
+    return [job.job_id for job in rescued]
+
+
+async def test_an_attempt_is_renewed_from_a_third_of_its_lease(
+    store: PostgresStore, keeper: PostgresAttemptKeeper, advance: Advance
+) -> None:
+    job = await running(store, max_attempts=2, lease=LONG_AGO)
+    keeper.add([key(job)])
+    advance(LEASE_SECONDS / 3 - 0.1)
+    assert keeper.tick() == []
+    assert (await record(store, job.id)).lease_expires_at < (await record(store, job.id)).started_at  # type: ignore[operator]
+    advance(0.1)
+    assert keeper.tick() == []
+    stored = await record(store, job.id)
+    assert stored.lease_expires_at is not None
+    assert stored.started_at is not None
+    assert stored.lease_expires_at >= stored.started_at + timedelta(seconds=LEASE_SECONDS)
+    assert await expired(store) == []
+
+
+async def test_a_job_that_ends_soon_costs_no_statement(
+    keeper: PostgresAttemptKeeper, store: PostgresStore, advance: Advance
+) -> None:
+    job = await running(store)
+    keeper.add([key(job)])
+    keeper.discard([key(job)])
+    advance(LEASE_SECONDS)
+    assert keeper.tick() == []
+    assert keeper._connection is None
+
+
+async def test_lost_attempts_are_reported_once(
+    store: PostgresStore, keeper: PostgresAttemptKeeper, advance: Advance, failures: Failures
+) -> None:
+    await spawned(store, 3, max_attempts=3)
+    mine, cancelled, rescued = await claimed(store)
+    keeper.add([key(mine), key(cancelled), key(rescued)])
+    await store.cancel([cancelled.id], actor="client:test")
+    await applied(store, outcome(rescued, Succeed(None)))
+    advance(LEASE_SECONDS / 3)
+    assert sorted(keeper.tick()) == sorted([key(cancelled), key(rescued)])
+    assert failures.reasons == ["lost", "lost"]
+    advance(LEASE_SECONDS / 3)
+    assert keeper.tick() == []
+
+
+async def test_a_silent_loop_loses_its_leases(
+    store: PostgresStore, keeper: PostgresAttemptKeeper, advance: Advance, clock: FakeClock, failures: Failures
+) -> None:
+    job = await running(store, max_attempts=2, lease=LONG_AGO)
+    keeper.add([key(job)])
+    clock.advance(15.1)
+    for _ in range(3):
+        assert keeper.tick() == []
+    assert failures.reasons == ["error"]
+    assert await expired(store) == [job.id]
+    keeper.beat()
+    assert keeper.tick() == [key(job)]
+    assert failures.reasons == ["error", "lost"]
+
+
+async def test_a_lost_connection_is_made_again(
+    store: PostgresStore,
+    keeper: PostgresAttemptKeeper,
+    advance: Advance,
+    failures: Failures,
+    database_url: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    job = await running(store, max_attempts=2, lease=LONG_AGO)
+    keeper.add([key(job)])
+    advance(LEASE_SECONDS / 3)
+    keeper.tick()
+    with psycopg.connect(database_url, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%leases'")
+        other.execute("UPDATE callboard.jobs SET lease_expires_at = now() - interval '1 s'")
+    advance(LEASE_SECONDS / 3)
+    assert keeper.tick() == []
+    assert failures.reasons == ["error"]
+    assert "connection was lost" in caplog.text
+    assert keeper.tick() == []
+    assert failures.reasons == ["error"]
+    assert await expired(store) == []
+
+
+async def test_the_thread_renews_and_reports_without_the_loop(
+    store: PostgresStore, database_url: str, failures: Failures
+) -> None:
+    keeper = PostgresAttemptKeeper(Settings(database_url=database_url, lease_seconds=0.3), failures)
+    lost: list[AttemptKey] = []
+    told = threading.Event()
+
+    def on_lost(attempts: Sequence[AttemptKey]) -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        lost.extend(attempts)
+        told.set()
+
+    [cancelled, kept] = [await running(store) for _ in range(2)]
+    await store.cancel([cancelled.id], actor="client:test")
+    keeper.start(on_lost)
+    keeper.add([key(cancelled), key(kept)])
+    assert told.wait(10)  # blocks the event loop all the while
+    keeper.stop()
+    keeper.stop()
+    assert lost == [key(cancelled)]
+    assert (await record(store, kept.id)).lease_expires_at != kept.created_at
+
+
+async def test_the_memory_keeper_renews_with_each_beat(clock: FakeClock) -> None:
+    parts = stores.memory(clock)
+    lost: list[AttemptKey] = []
+    parts.keeper.start(lost.extend)
+    kept = await running(parts.store, lease=30)
+    cancelled = await running(parts.store, lease=30)
+    parts.keeper.add([key(kept), key(cancelled)])
+    await parts.store.cancel([cancelled.id], actor="client:test")
+    clock.advance(29)
+    parts.keeper.beat()
+    assert lost == [key(cancelled)]
+    clock.advance(29)
+    assert await parts.store.rescue(actor="b", policy=Policy(), limit=9, retry_delay_seconds=lambda attempt: 0) == []
+    parts.keeper.discard([key(kept)])
+    parts.keeper.beat()
+    clock.advance(2)
+    [rescued] = await parts.store.rescue(actor="b", policy=Policy(), limit=9, retry_delay_seconds=lambda attempt: 0)
+    assert rescued.job_id == kept.id
+    parts.keeper.stop()
