@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, Protocol, TypeAlias, assert_never
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, assert_never
 from uuid import UUID
 
 from callboard.actors.errors import InvalidTransition
@@ -125,6 +125,9 @@ Event: TypeAlias = (
     Release | Succeed | Fail | TimeOut | LeaseExpire | SoftStop | Snooze | Park | Cancel | DeadlinePass | UnknownKind
 )
 
+_OF_AN_ATTEMPT: Final = (Succeed, Fail, TimeOut, LeaseExpire, SoftStop, Snooze, Park)
+"""Events that only a running job can have: a waiting one must not fail by the deadline of somebody's late report."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -169,10 +172,11 @@ def decide(job: Subject, event: Event, policy: Policy, now: datetime) -> Transit
         InvalidTransition: the job's status has no edge for this event.
     """
     to_status, reason, details = _outcome(job, event, policy, now)
-    if not allowed(job.status, to_status, reason):
+    late = job.status is not Status.RUNNING and isinstance(event, _OF_AN_ATTEMPT)
+    if late or not allowed(job.status, to_status, reason):
         raise InvalidTransition(
             f"job {job.id} is {job.status}: {type(event).__name__} would make it {to_status} ({reason}), "
-            f"and the state machine has no such edge",
+            f"and the state machine has no such edge for this event",
             job_id=job.id,
             actual_status=job.status,
             wanted_status=to_status,
@@ -212,7 +216,7 @@ def _outcome(job: Subject, event: Event, policy: Policy, now: datetime) -> _Outc
         case DeadlinePass():
             return Status.FAILED, Reason.DEADLINE, {"error": _deadline_error(job)}
         case UnknownKind(age):
-            return _unknown_kind(job, age, policy)
+            return _unknown_kind(age, policy)
         case _:
             assert_never(event)
 
@@ -243,8 +247,8 @@ def _later(job: Subject, reason: Reason, delay: float, now: datetime) -> _Outcom
     return Status.PENDING, reason, {"delay_seconds": delay}
 
 
-def _unknown_kind(job: Subject, age_seconds: float, policy: Policy) -> _Outcome:
-    if job.status is Status.RUNNING and age_seconds < policy.unknown_kind_grace_seconds:
+def _unknown_kind(age_seconds: float, policy: Policy) -> _Outcome:
+    if age_seconds < policy.unknown_kind_grace_seconds:
         return Status.PENDING, Reason.UNKNOWN_KIND, {"delay_seconds": policy.unknown_kind_delay_seconds}
     return Status.FAILED, Reason.UNKNOWN_KIND, {"error": _unknown_kind_error(age_seconds)}
 
