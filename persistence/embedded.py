@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Literal, Self
@@ -47,7 +48,7 @@ class EmbeddedServer:
         settings: server settings by name, e.g. ``{"max_connections": "500"}``, over our defaults (200 connections,
             256 MB of shared buffers, UTC). They have no effect on a server that runs already.
         port: the TCP port; None takes the last one used with this folder if it is free, else any free one. ``restart``
-            and ``start`` after ``kill`` always keep the port.
+            and ``start`` after ``kill`` keep the port, or fail if another program has taken it meanwhile.
 
     Raises (``start``):
         EmbeddedServerError: no binaries found, none of the data folder's major version, a port that is taken, a folder
@@ -94,8 +95,9 @@ class EmbeddedServer:
         folder = self._folder
         try:
             with folder.changing():
-                self._launcher = self._prepare(folder)
-                self._launcher.adopt_or_launch()
+                launcher = self._launcher or self._prepare(folder)
+                port = launcher.adopt_or_launch()
+                self._launcher = replace(launcher, wanted_port=port)
                 folder.join()
         except OSError as error:
             self._discard()
@@ -223,9 +225,9 @@ class EmbeddedServer:
         folder.leave()
         if self._data_directory is None:
             stop(folder.cluster, fast=False)
-            shutil.rmtree(folder.home)
+            shutil.rmtree(folder.home, ignore_errors=True)  # what resists is left to the guard
         if guard is not None:
-            embedded_guard.dismiss(guard)
+            embedded_guard.dismiss(guard, finished=not folder.home.exists())
 
     def _started(self) -> Launcher:
         if self._launcher is None:

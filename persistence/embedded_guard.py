@@ -39,9 +39,9 @@ def start(home: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def dismiss(guard: subprocess.Popen[bytes]) -> None:
-    """Tell a guard that there is nothing left to do, and wait for its end."""
-    guard.communicate(b".")
+def dismiss(guard: subprocess.Popen[bytes], *, finished: bool) -> None:
+    """Tell a guard that there is nothing left to do, or that it is its turn; wait for its end."""
+    guard.communicate(b"." if finished else b"")
 
 
 def main(home: Path) -> None:

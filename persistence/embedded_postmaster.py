@@ -115,8 +115,8 @@ class Launcher:
     settings: Mapping[str, str]
     wanted_port: int | None
 
-    def adopt_or_launch(self) -> None:
-        """Return when the folder's server accepts connections. Call it inside ``changing``.
+    def adopt_or_launch(self) -> int:
+        """Return the TCP port of the folder's server once it accepts connections. Call it inside ``changing``.
 
         Raises:
             EmbeddedServerError: it did not start, or runs already on another port than the wanted one.
@@ -124,23 +124,22 @@ class Launcher:
         pid = running_pid(self.folder.cluster)
         if pid is None:
             try:
-                self.launch()
+                return self.launch()
             except EmbeddedServerError:
                 # A server that a killed process had just launched shows itself only now.
                 pid = running_pid(self.folder.cluster)
                 if pid is None:
                     raise
-            else:
-                return
         running = wait_until_ready(self.folder, pid)
         if self.wanted_port not in (None, running.port):
             raise EmbeddedServerError(
                 f"the server of {self.folder.home} runs already (process {pid}), on port {running.port}; the port "
                 f"{self.wanted_port} was asked for. Stop it first, or ask for no port."
             )
+        return running.port
 
-    def launch(self) -> None:
-        """Start the server where none runs, on a port that is free. Call it inside ``changing``.
+    def launch(self) -> int:
+        """Start the server where none runs, on a port that is free; return it. Call it inside ``changing``.
 
         Raises:
             EmbeddedServerError: it did not start; the message has the end of its log.
@@ -150,7 +149,8 @@ class Launcher:
                 f"TCP port {self.wanted_port} of 127.0.0.1 is taken by another program. Choose another one, or none to "
                 f"get one that is free."
             )
-        for attempt in range(1, _START_ATTEMPTS + 1):
+        attempt = 1
+        while True:
             port = self.wanted_port or self._usual_port()
             try:
                 self._launch_on(port)
@@ -158,9 +158,10 @@ class Launcher:
                 # Between our look and the server's somebody may have taken the port.
                 if self.wanted_port is not None or attempt == _START_ATTEMPTS or port_is_free(port):
                     raise
+                attempt += 1
             else:
                 self.folder.last_port = port
-                return
+                return port
 
     def _usual_port(self) -> int:
         last = self.folder.last_port

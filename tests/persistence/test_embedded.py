@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -246,6 +247,17 @@ class TestKilled:
             server.start()
             assert server.url == url
             assert query(url, "SELECT a FROM t") == 5
+
+    def test_a_killed_server_whose_port_was_taken_does_not_move(self, folder):
+        with EmbeddedServer(folder) as server:
+            port = server.port
+            server.kill()
+            with socket.create_server(("127.0.0.1", port)):
+                with pytest.raises(EmbeddedServerError, match=f"TCP port {port} .* is taken"):
+                    server.start()
+                with EmbeddedServer(folder) as another:
+                    assert another.port != port
+        assert processes_naming(folder) == []
 
     @pytest.mark.parametrize("fork", [False, True])
     def test_a_temporary_server_does_not_outlive_its_killed_owner(self, fork):
