@@ -221,11 +221,12 @@ class Runtime(JobClient):
                 without a counted attempt. Default: ``settings.drain_timeout_seconds``.
         """
         self.health.draining()
-        worker, self._worker = self._worker, None
         system, self._system = self._system, None
+        worker = None if system is None else self._worker  # which hears of cancelled jobs, and of hurry, until drained
         if worker is not None and system is not None:
             timeout = self.settings.drain_timeout_seconds if drain_timeout_seconds is None else drain_timeout_seconds
             await worker.drain(timeout)
+            self._worker = None
         self._running = False
         self._waiters.fail(RuntimeStopped("the runtime stopped while somebody waited; the job itself is not touched"))
         if system is not None:
