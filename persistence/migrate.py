@@ -88,6 +88,22 @@ def check_schema(connection: sa.Connection, schema: str) -> None:
         raise _mismatch(state, revision, schema)
 
 
+def schema_state(url: str, *, schema: str = "callboard") -> tuple[SchemaState, str | None]:
+    """Return what a database has, and its revision, like ``read_state``; changes nothing.
+
+    Args:
+        url: as for ``migrate``.
+        schema: the schema of Callboard's tables.
+
+    Raises:
+        StoreUnavailable: the server cannot be reached.
+        ServerTooOld: it is older than PostgreSQL 14.
+    """
+    with readable_errors("read the schema's revision"), make_sync_engine(url).connect() as connection:
+        require_server(connection)
+        return read_state(connection, schema)
+
+
 def read_state(connection: sa.Connection, schema: str) -> tuple[SchemaState, str | None]:
     """Return what the database has, and its revision."""
     table = f'"{schema}".{_VERSION_TABLE}'
