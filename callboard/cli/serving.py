@@ -1,0 +1,96 @@
+"""Running a runtime as a process: start, announce, wait for a signal, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import importlib
+import logging
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from callboard import ConfigurationError, Runtime, Settings
+
+from .errors import SupervisorGaveUp
+from .shutdown import ShutdownSignals
+
+_log = logging.getLogger("callboard.cli")
+
+
+def serve(settings: Settings, signals: ShutdownSignals, *, work: bool, announce: Callable[[Runtime], None]) -> None:
+    """Run a runtime until a signal.
+
+    Args:
+        settings: of the runtime.
+        signals: entered by the caller.
+        work: whether it runs jobs.
+        announce: called once it runs.
+
+    Raises:
+        CallboardError: it could not start.
+        SupervisorGaveUp: it ended itself.
+    """
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # shows where a hung process hangs
+    with asyncio.Runner(loop_factory=loop_factory(settings)) as runner:
+        runner.run(_serve(settings, signals, work=work, announce=announce))
+
+
+def loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the event loop: uvloop's if the settings say so, else None, which is asyncio's own.
+
+    Raises:
+        ConfigurationError: uvloop is wanted and not installed.
+    """
+    if not settings.use_uvloop:
+        return None
+    try:
+        uvloop: Any = importlib.import_module("uvloop")
+    except ImportError as error:
+        raise ConfigurationError(
+            "CALLBOARD_USE_UVLOOP is set, but uvloop is not installed: pip install 'callboard[uvloop]', or unset it"
+        ) from error
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _serve(
+    settings: Settings, signals: ShutdownSignals, *, work: bool, announce: Callable[[Runtime], None]
+) -> None:
+    stop = asyncio.create_task(signals.wait_stop())
+    runtime = Runtime(settings, work=work)
+    if not await _started(runtime, stop):
+        return
+    announce(runtime)
+    gave_up = asyncio.create_task(runtime.wait_given_up())
+    await asyncio.wait({stop, gave_up}, return_when=asyncio.FIRST_COMPLETED)
+    if gave_up.done():
+        await runtime.stop(drain_timeout_seconds=0)  # nothing is left that could write what a job becomes
+        raise SupervisorGaveUp(
+            "the root supervisor gave up: parts of this worker crashed too often, see the log above; start it again"
+        )
+    _log.info(
+        "stopping: running jobs have %.0f s to end; a second signal cuts that short, a third ends at once",
+        settings.drain_timeout_seconds,
+    )
+    signals.on_second(lambda: _hurry(runtime))
+    await runtime.stop()
+    gave_up.cancel()
+    _log.info("stopped")
+
+
+async def _started(runtime: Runtime, stop: asyncio.Task[None]) -> bool:
+    """Start the runtime; False if a signal came first."""
+    starting = asyncio.create_task(runtime.start())
+    await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
+    if starting.done():
+        starting.result()
+        return True
+    starting.cancel()
+    await asyncio.wait({starting})
+    return False
+
+
+def _hurry(runtime: Runtime) -> None:
+    _log.warning("second signal: jobs that still run are told to end, and go back to their queues uncounted")
+    runtime.stop_waiting_for_jobs()
