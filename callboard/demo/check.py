@@ -52,5 +52,9 @@ def _check_ends(
     for record, history in zip(records, histories, strict=True):
         line = difference(fates.get(record.id, COMPLETED), record, history)
         if line is not None:
-            lines.append(f"job {record.id} ({record.kind}) {line}")
+            lines.append(f"job {record.id} ({record.kind}) {line}{_last_error(record)}")
     return lines
+
+
+def _last_error(record: JobRecord) -> str:
+    return f"; its last error: {record.error['type']}: {record.error['message']}" if record.error else ""

@@ -64,8 +64,8 @@ def difference(fate: Fate, record: JobRecord, history: Sequence[HistoryRow]) -> 
 def _counted(history: Sequence[HistoryRow]) -> tuple[Reason, ...]:
     reasons: list[Reason] = []
     for row in history:
-        if row.reason in _GIVEN_BACK:
-            reasons.pop()  # the claim that began the attempt
+        if row.reason in _GIVEN_BACK and reasons[-1:] == [Reason.CLAIMED]:
+            reasons.pop()
         else:
             reasons.append(row.reason)
     return tuple(reasons)

@@ -38,12 +38,12 @@ def parse_module(path: Path) -> ModuleSize:
     return measure(path)
 
 
-@job()
+@job(priority=-1)
 async def count_package(ctx: JobContext, modules: list[Path]) -> Tally:
     """Split a package into a job for each module, and add up their results.
 
     While the children run this job takes no slot: ``map`` unwinds the function, which is called again from its start
-    when the last child has ended.
+    when the last child has ended. By its priority that is before the next package's children, not behind them all.
     """
     sizes = await ctx.map(parse_module.options(queue=ctx.queue), [(path,) for path in modules], key="parse")
     return sum(map(Tally.of, sizes), Tally())

@@ -28,6 +28,7 @@ PAGE = 1000
 READERS = 8
 """Histories that are read at a time."""
 SCRAPE_TIMEOUT_SECONDS = 10.0
+SETTLE_SECONDS = 0.2
 UNFINISHED = tuple(status for status in Status if not status.is_terminal)
 
 
@@ -89,10 +90,13 @@ async def check(runtime: Runtime, plan: Plan, performance: Performance) -> Repor
     )
 
 
-async def cancel_unfinished(runtime: Runtime, plan: Plan) -> int:
-    """Cancel what has not ended: nobody would run it any more. Returns how many jobs that were."""
-    records = await read_records(runtime, JobFilter(queues=tuple(plan.queues), statuses=UNFINISHED))
-    return await runtime.cancel([record.id for record in records]) if records else 0
+async def cancel_unfinished(runtime: Runtime, plan: Plan) -> None:
+    """Cancel what has not ended: nobody would run it any more."""
+    unfinished = JobFilter(queues=tuple(plan.queues), statuses=UNFINISHED)
+    while records := await read_records(runtime, unfinished):
+        await runtime.cancel([record.id for record in records])
+        # A package's job that was being cancelled may just have been spawning its children: look again.
+        await asyncio.sleep(SETTLE_SECONDS)
 
 
 async def read_records(runtime: Runtime, where: JobFilter) -> list[JobRecord]:
@@ -113,12 +117,13 @@ async def _wait(
     following = asyncio.create_task(_follow(runtime, plan, on_progress))
     try:
         await asyncio.wait({everything, giving_up}, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        return everything.result() if everything.done() else NOTHING
+        findings = everything.result() if everything.done() else NOTHING
     finally:
         for task in (everything, giving_up, following):
             task.cancel()
         await asyncio.gather(everything, giving_up, following, return_exceptions=True)
-        on_progress(await _count_ended(runtime, plan))
+    on_progress(await _count_ended(runtime, plan))
+    return findings
 
 
 async def _collect(spawned: SpawnedJobs) -> Findings:

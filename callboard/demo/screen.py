@@ -81,7 +81,7 @@ class Screen:
 
     def _show(self, report: Report) -> None:
         totals = report.totals
-        self._console.print(_kinds(report), "", _longest(report), "", sep="\n")
+        self._console.print("", _kinds(report), "", _longest(report), "", sep="\n")
         self.note(
             f"Found: {totals.modules:,} modules, {totals.size_bytes:,} bytes, {totals.lines:,} lines, "
             f"{totals.functions:,} functions, {totals.classes:,} classes."
@@ -128,9 +128,9 @@ def short_kind(kind: str) -> str:
 
 def _kinds(report: Report) -> Table:
     ended = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
-    table = _table()
+    table = _table(show_footer=True)
     table.add_column("Kind", footer="all")
-    table.add_column("Runs in")
+    table.add_column("Runs in", no_wrap=True)
     _add_number(table, "Jobs", f"{report.jobs:,}")
     for status in ended:
         _add_number(table, status.capitalize(), f"{sum(kind.statuses.get(status, 0) for kind in report.kinds):,}")
@@ -159,8 +159,9 @@ def _longest(report: Report) -> Table:
     return table
 
 
-def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True, footer_style="bold")
+def _table(*, show_footer: bool = False) -> Table:
+    """Return a table without frames: eight columns fit on 80 characters."""
+    return Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True, show_edge=False, show_footer=show_footer)
 
 
 def _add_number(table: Table, name: str, footer: str = "") -> None:
