@@ -266,26 +266,29 @@ class PostgresStore:
         self._telemetry.statement(operation, time.perf_counter() - started)
 
     async def _native(self, operation: str, body: Callable[[_Native], Awaitable[_Result]]) -> _Result:
-        """Run ``body`` on psycopg's own connection; again where it lost a deadlock, which rolled it back whole."""
-        for remaining in reversed(range(_DEADLOCK_ROUNDS)):
-            async with self._connection(operation) as connection:
-                raw = await connection.get_raw_connection()
-                native: _Native = raw.driver_connection  # type: ignore[assignment]
-                try:
-                    return await body(native)
-                except (pg.DeadlockDetected, pg.SerializationFailure):
-                    if not remaining:
-                        raise
-                except (psycopg.OperationalError, psycopg.InterfaceError):
-                    if native.closed:
-                        await self._discard(connection)
-                    raise
-        raise AssertionError("unreachable: the last round returns or raises")
+        """Run ``body`` on psycopg's own connection."""
+        async with self._connection(operation) as connection:
+            raw = await connection.get_raw_connection()
+            native: _Native = raw.driver_connection  # type: ignore[assignment]
+            try:
+                return await _repeat(native, body)
+            except (psycopg.OperationalError, psycopg.InterfaceError):
+                if native.closed:
+                    await self._discard(connection)
+                raise
 
     async def _discard(self, connection: AsyncConnection) -> None:
         """Replace the pool: where one connection broke, the idle ones most likely did as well."""
         await connection.invalidate()
         await self._engine.dispose()
+
+
+async def _repeat(connection: _Native, body: Callable[[_Native], Awaitable[_Result]]) -> _Result:
+    """Run ``body``, again where it lost a deadlock: that has rolled it back as a whole."""
+    for _ in range(_DEADLOCK_ROUNDS - 1):
+        with contextlib.suppress(pg.DeadlockDetected, pg.SerializationFailure):
+            return await body(connection)
+    return await body(connection)
 
 
 def _plan(job_id: UUID, job: _Locked | None, event: Event) -> Transition | Refused:
