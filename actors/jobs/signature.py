@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import inspect
 import typing
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, NotRequired, Required
+from typing import Any, Final, NotRequired, Required
 
 import pydantic
 from pydantic import ConfigDict, TypeAdapter
-from pydantic_core import PydanticSerializationError
+from pydantic_core import CoreConfig, PydanticSerializationError, SchemaSerializer
 from typing_extensions import TypedDict
 
 from callboard.actors.errors import InvalidArguments, JobDefinitionError
 
 from .context import JobContext
+
+_JSON: Final = CoreConfig(ser_json_inf_nan="strings")
+"""NaN and the infinities come back as they were sent. Pydantic's default writes null, which no float accepts.
+(Inside models and dataclasses their own configuration decides.)"""
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -42,22 +47,31 @@ class JobSignature:
         self._signature = inspect.Signature(self._parameters)
         self._full_signature = inspect.Signature(parameters)
         self._positional = [p.name for p in self._parameters if p.kind in _POSITIONAL]
-        self._spread = any(p.kind not in (*_POSITIONAL[1:], p.KEYWORD_ONLY) for p in self._parameters)
+        self._spread = any(p.kind not in (*_POSITIONAL[1:], p.KEYWORD_ONLY) for p in parameters)
         self._required = sum(p.kind in _POSITIONAL and p.default is p.empty for p in self._parameters)
         self._only_positional = len(self._positional) == len(self._parameters)
         self._arguments = self._adapter(_arguments_type(self._name, self._parameters, hints), "its arguments")
+        self._arguments_writer = SchemaSerializer(self._arguments.core_schema, _JSON)
         returned = hints.get("return", Any)
         self._result = self._adapter(Any if returned is None else returned, "its result")
+        self._result_writer = SchemaSerializer(self._result.core_schema, _JSON)
         self._typed_result = returned is not Any
 
     def _adapter(self, type_: Any, what: str) -> TypeAdapter[Any]:
         try:
-            return TypeAdapter(type_)
+            adapter = TypeAdapter(type_)
         except pydantic.PydanticUserError as error:
             raise JobDefinitionError(
                 f"job {self._name}: {what} cannot be described by pydantic ({error.message.splitlines()[0]}); "
-                f"annotate with types that pydantic can validate and serialize as JSON"
+                f"annotate with types that pydantic can validate and serialize as JSON, and the context with "
+                f"exactly JobContext, once"
             ) from error
+        if not adapter.pydantic_complete:
+            raise JobDefinitionError(
+                f"job {self._name}: {what} contain a class with an annotation that is not defined where the class is; "
+                f"import it at run time (not only under TYPE_CHECKING), and define it before the job"
+            )
+        return adapter
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """Validate a call's arguments and return them as JSON text.
@@ -75,7 +89,7 @@ class JobSignature:
                     f"{self._name}{self._signature}: {error}; pass what the signature names"
                 ) from error
         try:
-            return self._arguments.dump_json(self._arguments.validate_python(named)).decode()
+            return self._arguments_writer.to_json(self._arguments.validate_python(named)).decode()
         except pydantic.ValidationError as error:
             raise InvalidArguments(self._explain(error)) from error
         except (PydanticSerializationError, UnicodeEncodeError) as error:
@@ -98,7 +112,8 @@ class JobSignature:
             named[self.context_parameter] = context
         if not self._spread:
             return (), named
-        bound = inspect.BoundArguments(self._full_signature, named)
+        bound = inspect.BoundArguments(self._full_signature, OrderedDict(named))
+        bound.apply_defaults()  # a default left out would turn the positional-only parameters after it into keywords
         return bound.args, bound.kwargs
 
     def encode_result(self, value: Any) -> str | None:
@@ -110,7 +125,7 @@ class JobSignature:
         """
         if self._typed_result:
             value = self._result.validate_python(value)
-        return None if value is None else self._result.dump_json(value, warnings="error").decode()
+        return None if value is None else self._result_writer.to_json(value, warnings="error").decode()
 
     def decode_result(self, text: str | None) -> Any:
         """Return the value of a stored result."""
@@ -131,6 +146,11 @@ def _type_hints(function: Callable[..., Any]) -> dict[str, Any]:
         raise JobDefinitionError(
             f"job {function.__qualname__}: annotation {error.name!r} is not defined where the function is; "
             f"import it at run time (not only under TYPE_CHECKING)"
+        ) from error
+    except Exception as error:  # annotations are code: evaluating them may raise anything
+        raise JobDefinitionError(
+            f"job {function.__qualname__}: an annotation cannot be evaluated: {type(error).__name__}: {error}; "
+            f"write a type that exists at run time"
         ) from error
 
 
