@@ -175,10 +175,18 @@ def job(
         ConfigurationError: an option is unknown or out of bounds.
     """
     spawn_options = SpawnOptions().override(options)
+    exceptions = _check_retries(retry, retry_on)
+    if kind is not None:
+        _check_kind(kind)
 
     def build(function: Callable[..., Any]) -> JobDefinition[..., Any]:
         if not inspect.isfunction(function):
             raise JobDefinitionError(f"@job expects a function, got {type(function).__name__} {function!r}")
+        if inspect.isasyncgenfunction(function):
+            raise JobDefinitionError(
+                f"job {function.__qualname__}: an async generator has no result; return a list, or report "
+                f"with ctx.progress"
+            )
         chosen = executor or ("async" if inspect.iscoroutinefunction(function) else "thread")
         _check_executor(function, chosen)
         definition: JobDefinition[..., Any] = JobDefinition(
@@ -187,12 +195,31 @@ def job(
             executor=chosen,
             spawn_options=spawn_options,
             retry=retry,
-            retry_on=retry_on if isinstance(retry_on, tuple) else (retry_on,),
+            retry_on=exceptions,
         )
         registry.add(definition)
         return definition
 
     return _Decorator(build)
+
+
+def _check_retries(retry: object, retry_on: object) -> tuple[type[Exception], ...]:
+    """Find out here what would otherwise crash the job's actor at its first failure."""
+    if retry is not None and not isinstance(retry, WaitStrategy):
+        raise JobDefinitionError(
+            f"retry: got {type(retry).__name__} {retry!r}, expected one of tenacity's wait strategies, such as "
+            f"wait_exponential(max=60); the number of attempts is max_attempts"
+        )
+    exceptions = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+    for exception in exceptions:
+        if not (isinstance(exception, type) and issubclass(exception, Exception)):
+            raise JobDefinitionError(f"retry_on: got {exception!r}, expected exception classes, alone or in a tuple")
+    return exceptions
+
+
+def _check_kind(kind: str) -> None:
+    if not isinstance(kind, str) or not 0 < len(kind) <= 200 or not kind.isprintable():
+        raise JobDefinitionError(f"kind: got {kind!r}, expected 1 to 200 printable characters")
 
 
 def _check_executor(function: Callable[..., Any], executor: str) -> None:
