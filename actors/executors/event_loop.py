@@ -74,4 +74,10 @@ class EventLoopExecution:
         if self._on_finish is None:
             return
         # A task that is cancelled before its first step never enters `Call.run`.
-        self._on_finish(Raised(asyncio.CancelledError()) if task.cancelled() else task.result())
+        if task.cancelled():
+            outcome: Outcome = Raised(asyncio.CancelledError())
+        else:
+            # KeyboardInterrupt and GeneratorExit leave `Call.run`; the job ends by them like by any other.
+            exception = task.exception()
+            outcome = task.result() if exception is None else Raised(exception)
+        self._on_finish(outcome)

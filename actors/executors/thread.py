@@ -182,12 +182,12 @@ class ThreadExecution:
     def run(self, runner: asyncio.Runner) -> Outcome:
         """Run the call in this thread. Called by the executor."""
         self._on_start()
-        if not self.call.definition.is_coroutine:
-            return self.call.run_blocking()
         try:
-            return runner.run(self._run_coroutine())
-        except asyncio.CancelledError as cancelled:
-            return Raised(cancelled)
+            if self.call.definition.is_coroutine:
+                return runner.run(self._run_coroutine())
+            return self.call.run_blocking()
+        except BaseException as exception:  # noqa: BLE001 - signals go to the main thread: a KeyboardInterrupt here is
+            return Raised(exception)  # the job's own, and must not end the thread without an answer
 
     async def _run_coroutine(self) -> Outcome:
         with self._lock:
