@@ -6,10 +6,12 @@ actor's next try is a timer.
 
 from __future__ import annotations
 
-from typing import TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 from tenacity import RetryCallState, Retrying
 from tenacity.wait import wait_base, wait_random_exponential
+
+_LONGEST_DELAY_SECONDS: Final = 100 * 365 * 86_400
 
 WaitStrategy: TypeAlias = wait_base
 """Any of tenacity's ``wait_*`` objects, or a sum of them."""
@@ -25,7 +27,7 @@ def default_wait(initial_seconds: float = 1.0, max_seconds: float = 600.0) -> Wa
 
 
 def next_delay_seconds(wait: WaitStrategy, attempt: int, exception: BaseException | None = None) -> float:
-    """Draw the delay after attempt number ``attempt`` (from 1), in seconds.
+    """Draw the delay after attempt number ``attempt`` (from 1), in seconds; from 0 to a hundred years.
 
     Args:
         wait: the schedule.
@@ -37,7 +39,7 @@ def next_delay_seconds(wait: WaitStrategy, attempt: int, exception: BaseExceptio
     state.attempt_number = attempt
     if exception is not None:
         state.set_exception((type(exception), exception, exception.__traceback__))
-    return max(0.0, wait(state))
+    return min(max(0.0, wait(state)), _LONGEST_DELAY_SECONDS)
 
 
 def reconnect_wait() -> WaitStrategy:
