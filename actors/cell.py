@@ -28,6 +28,7 @@ from .messages import (
     Terminated,
     TimerFired,
 )
+from .statistics import FASTEST_BUCKET_SECONDS
 
 if TYPE_CHECKING:
     from .future import EventFuture
@@ -61,11 +62,12 @@ class ActorCell(Lifecycle):
 
     def run(self, throughput: int) -> int:
         """Handle all system messages and up to ``throughput`` user messages; return about how many."""
-        if self._phase == NEW:
-            self._begin()
-            if self.task is not None or self._phase == ENDED:
-                return 1
-        handled = 0
+        if self._phase == NEW and not self._begin():
+            return 1
+        assert self.system is not None
+        monotonic = self.system.clock.monotonic
+        handled, slow = 0, None
+        began = last = monotonic()
         while True:
             if self.system_queue:
                 if self._receive_system(self.system_queue.popleft()):
@@ -74,12 +76,20 @@ class ActorCell(Lifecycle):
             if self._halted or not self.queue or handled >= throughput:
                 self._pause()
                 break
+            may_go_on = self._receive(self.take(self.queue))
+            if self.task is not None:
+                self._coroutine_began = last
+                break
+            now = monotonic()
+            if now - last >= FASTEST_BUCKET_SECONDS:
+                slow = slow or []
+                slow.append(now - last)
             handled += 1
-            if not self._receive(self.take(self.queue)):
+            last = now
+            if not may_go_on:
                 break
         if handled:
-            with self._counters.lock:
-                self._counters.handled += handled
+            self._counters.add_handled(handled, last - began, slow)
         return handled + 1
 
     def _pause(self) -> None:

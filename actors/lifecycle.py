@@ -43,14 +43,16 @@ EndHook = Literal["on_stop", "on_failure"] | None
 Watcher = Callable[[Terminated], object]
 Continuation = Callable[[Any, BaseException | None], None]
 
-# Guards who is whose child and who watches whom, across all systems. Never held while user code runs.
-tree_lock = threading.Lock()
+# Guards who is whose child and who watches whom, across all systems. Never held while user code runs. Reentrant because
+# an error that names an actor may have to make its URN.
+tree_lock = threading.RLock()
 
 
 class Lifecycle(Mailbox):
     """A mailbox whose actor starts, may have a family, and ends. ``ActorCell`` adds the handling of messages."""
 
     __slots__ = (
+        "_coroutine_began",
         "_counters",
         "_current",
         "_end_error",
@@ -104,6 +106,7 @@ class Lifecycle(Mailbox):
         self.killing = False
         self._current: Any = None
         self._then: Continuation | None = None
+        self._coroutine_began: float | None = None  # set while a message's coroutine runs on the loop
         self._stop_requests: list[EventFuture[Any]] | None = None
         self._stopped_event: threading.Event | None = None
         self._watchers: dict[object, Watcher] | None = None
@@ -154,17 +157,15 @@ class Lifecycle(Mailbox):
         self._counters = system.statistics.of(self.actor_class)
         self.name = name
         self.parent = parent
-        registry = system.registry
-        registry.add(self.ref, self.actor_class, name)
         with tree_lock:
-            self.system = system
             adopted = not (system if parent is None else parent).closed
             if adopted:
+                system.registry.add(self.ref, self.actor_class, name)
+                self.system = system
                 self._siblings()[self.ref] = None
-            if self._urn is not None:
-                registry.add_urn(self._urn, self.ref)
+                if self._urn is not None:
+                    system.registry.add_urn(self._urn, self.ref)
         if not adopted:
-            registry.remove(self.ref, self.actor_class, name, self._urn)
             raise ActorDeadError(
                 f"{parent or system} has stopped: it can have no new child {self.actor_class.__name__}"
             )
@@ -177,18 +178,20 @@ class Lifecycle(Mailbox):
         assert self.system is not None
         return self.system.roots
 
-    def _begin(self) -> None:
+    def _begin(self) -> bool:
+        """Call ``on_start``; tell whether messages may be handled now."""
         self._phase = STARTING
         self._halted = True
         if self.killing:
             self._phase, self._halted = RUNNING, False
-            return
+            return True
         try:
             result = self.actor.on_start()
         except BaseException as error:  # noqa: BLE001 - recorded: it ends the actor, and its watchers learn it
             self._started(None, error)
-            return
-        self._await_or(result, self._started)
+        else:
+            self._await_or(result, self._started)
+        return self.task is None and self._phase != ENDED
 
     def _started(self, _: Any, error: BaseException | None) -> None:
         if error is None or self._is_kill(error):
@@ -220,6 +223,11 @@ class Lifecycle(Mailbox):
 
     def coroutine_ended(self, task: Task[Any]) -> None:
         """Take the outcome of the coroutine that the mailbox was held for, and let the dispatcher go on with it."""
+        if self._coroutine_began is not None:
+            assert self.system is not None
+            seconds = self.system.clock.monotonic() - self._coroutine_began
+            self._coroutine_began = None
+            self._counters.add_handled(1, seconds, [seconds])
         self.take_outcome(task)
         if self.task is None and self._phase != ENDED:
             self.schedule()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,17 +18,35 @@ if TYPE_CHECKING:
 STOP_REASONS = (NORMAL, SHUTDOWN, ERROR, KILLED)
 
 
+HANDLER_SECONDS_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
+"""Upper bounds of the buckets in which the time that handlers take is counted; a last one has no bound."""
+
+FASTEST_BUCKET_SECONDS = HANDLER_SECONDS_BUCKETS[0]
+
+
 class ClassCounters:
     """The counters of one actor class in one system. Written under ``lock``."""
 
-    __slots__ = ("dropped", "failed_asks", "handled", "lock", "stopped")
+    __slots__ = ("buckets", "dropped", "failed_asks", "handled", "handler_seconds", "lock", "stopped")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.handled = 0
+        self.handler_seconds = 0.0
+        self.buckets = [0] * (len(HANDLER_SECONDS_BUCKETS) + 1)
         self.failed_asks = 0
         self.dropped = 0
         self.stopped: Counter[str] = Counter()
+
+    def add_handled(self, count: int, seconds: float, slow: list[float] | None) -> None:
+        """Count messages and the time they took together; ``slow`` are those too slow for the first bucket."""
+        with self.lock:
+            self.handled += count
+            self.handler_seconds += seconds
+            self.buckets[0] += count
+            for each in slow or ():
+                self.buckets[0] -= 1
+                self.buckets[bisect_left(HANDLER_SECONDS_BUCKETS, each)] += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +62,9 @@ class ActorClassStatistics:
         live: actors that have not ended.
         mailbox_depth: user messages that wait, over all actors of the class.
         mailbox_depth_max: those of the actor that has most.
+        handler_seconds: time from the beginning to the end of handlers, awaits included, in all.
+        handler_buckets: how many messages took how long; one count for each of ``HANDLER_SECONDS_BUCKETS`` and one
+            for those that took longer than the last. Their sum is ``handled``.
     """
 
     started: int
@@ -53,6 +75,8 @@ class ActorClassStatistics:
     live: int
     mailbox_depth: int
     mailbox_depth_max: int
+    handler_seconds: float = 0.0
+    handler_buckets: tuple[int, ...] = ()
 
     @property
     def crashed(self) -> int:
@@ -110,6 +134,8 @@ def _class_statistics(started: int, counters: ClassCounters, depths: list[int]) 
             live=len(depths),
             mailbox_depth=sum(depths),
             mailbox_depth_max=max(depths, default=0),
+            handler_seconds=counters.handler_seconds,
+            handler_buckets=tuple(counters.buckets),
         )
 
 
@@ -125,4 +151,6 @@ def _total(parts: list[ActorClassStatistics]) -> ActorClassStatistics:
         live=sum(part.live for part in parts),
         mailbox_depth=sum(part.mailbox_depth for part in parts),
         mailbox_depth_max=max(part.mailbox_depth_max for part in parts),
+        handler_seconds=sum(part.handler_seconds for part in parts),
+        handler_buckets=tuple(map(sum, zip(*(part.handler_buckets for part in parts), strict=True))),
     )

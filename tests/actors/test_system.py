@@ -13,8 +13,10 @@ from callboard.actors.actor import EventActor
 from callboard.actors.dead_letters import DeadLetters
 from callboard.actors.errors import ActorError, ConfigurationError
 from callboard.actors.loop_dispatcher import LoopDispatcher
+from callboard.actors.statistics import HANDLER_SECONDS_BUCKETS
 from callboard.actors.system import ActorSystem
 from tests.actors.players import Child, Parent, PoolRecorder, Recorder, Waiter
+from tests.supervision.theatre import TimerClock
 
 
 class Special(Recorder):
@@ -88,6 +90,29 @@ async def test_the_snapshot_counts_by_class(system: ActorSystem) -> None:
     assert recorders.stopped == {"normal": 1, "shutdown": 0, "error": 1, "killed": 1}
     assert recorders.handled == 4  # two messages, the stop that one of them led to, and the failed ask
     assert (recorders.mailbox_depth, recorders.mailbox_depth_max) == (2, 2)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_the_time_that_handlers_take_is_counted(
+    timed_system: ActorSystem, timer_clock: TimerClock, waits: bool
+) -> None:
+    class Slow(EventActor):
+        def on_receive(self, seconds: float) -> Any:
+            return self.later(seconds) if waits else timer_clock.advance(seconds)
+
+        async def later(self, seconds: float) -> None:
+            await asyncio.sleep(0)
+            timer_clock.advance(seconds)
+
+    ref = timed_system.spawn(Slow)
+    for seconds in (0, 0, 0.25, 2, 100):
+        await ref.ask(seconds, block=False)
+    await asyncio.sleep(0)
+    slow = timed_system.statistics.snapshot().classes["Slow"]
+    assert slow.handler_seconds == 102.25
+    buckets = dict(zip((*HANDLER_SECONDS_BUCKETS, "longer"), slow.handler_buckets, strict=True))
+    assert {bound: count for bound, count in buckets.items() if count} == {0.001: 2, 0.5: 1, 5.0: 1, "longer": 1}
+    assert slow.handled == 5
 
 
 async def test_classes_of_one_name_are_counted_together(system: ActorSystem) -> None:

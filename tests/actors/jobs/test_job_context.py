@@ -1,0 +1,141 @@
+"""What a function can ask of its context."""
+
+import asyncio
+import threading
+from uuid import UUID
+
+import pytest
+
+from callboard.actors.errors import JobCancelled, JobFailed
+from callboard.actors.jobs.context import JobContext
+from callboard.actors.jobs.control import Parked
+from callboard.actors.jobs.definition import JobRegistry, job
+from callboard.actors.jobs.ended import Ended, ended_from
+from callboard.actors.jobs.state import Status, WaitingOn
+from callboard.actors.jobs.types import AttemptKey
+from tests.actors.jobs.builders import JOB_ID, NOW, Services, claimed, record
+
+
+@job(kind="child", registry=JobRegistry())
+def child(number: int) -> int:
+    return number
+
+
+FAILED = {"status": Status.FAILED, "stop_reason": "not_retryable", "error": {"type": "E", "message": "m"}}
+CANCELLED = {"status": Status.CANCELLED, "stop_reason": "cancelled"}
+
+
+def test_it_tells_about_the_attempt() -> None:
+    context = JobContext(claimed(attempt=2, owner="me", deadline=NOW), Services())
+    assert (context.job_id, context.kind, context.queue) == (JOB_ID, "tests.kind", "default")
+    assert (context.attempt, context.max_attempts, context.token) == (2, 3, 7)
+    assert (context.owner, context.deadline) == ("me", NOW)
+
+
+def test_progress_carries_the_attempt_and_only_what_was_said() -> None:
+    services = Services()
+    context = JobContext(claimed(), services)
+    context.progress(0, 10)
+    context.progress(note="half", done=5.5)
+    context.progress()
+    attempt = AttemptKey(JOB_ID, 7)
+    assert services.reports == [
+        (attempt, {"done": 0, "total": 10}),
+        (attempt, {"done": 5.5, "note": "half"}),
+        (attempt, {}),
+    ]
+
+
+def test_a_thread_that_waits_wakes_when_it_should_end() -> None:
+    context = JobContext(claimed(), Services())
+    assert not context.cancelled
+    assert not context.wait_cancelled(0)
+    woke: list[bool] = []
+    thread = threading.Thread(target=lambda: woke.append(context.wait_cancelled(60)))
+    thread.start()
+    context.ask_to_end()
+    thread.join(10)
+    assert woke == [True]
+    assert context.cancelled
+
+
+async def test_map_of_nothing_asks_nobody() -> None:
+    services = Services(asyncio.get_running_loop())
+    assert await JobContext(claimed(), services).map(child, []) == []
+    assert services.asked == []
+
+
+async def test_map_parks_until_every_child_has_ended() -> None:
+    services = Services(asyncio.get_running_loop())
+    services.answer = [record(result="1"), record(status=Status.RUNNING)]
+    with pytest.raises(Parked) as parked:
+        await JobContext(claimed(), services).map(child, [(1,), (2,)], key="k")
+    assert parked.value.waiting_on is WaitingOn.CHILDREN
+    assert services.asked == [("k", [(1,), (2,)])]
+
+
+async def test_map_parks_past_a_functions_own_except() -> None:
+    services = Services(asyncio.get_running_loop())
+    services.answer = [record(status=Status.PENDING)]
+    with pytest.raises(Parked):
+        try:
+            await JobContext(claimed(), services).map(child, [(1,)])
+        except Exception as swallowed:  # noqa: BLE001 - as functions do
+            pytest.fail(f"a function's own except caught {swallowed!r}")
+
+
+async def test_map_returns_results_in_order_once_all_have_ended() -> None:
+    services = Services(asyncio.get_running_loop())
+    services.answer = [record(result="2"), record(result="1")]
+    context = JobContext(claimed(), services)
+    assert await context.map(child, [(2,), (1,)]) == [2, 1]
+    assert await context.map(child.options(priority=1), ((n,) for n in (2, 1))) == [2, 1]
+
+
+@pytest.mark.parametrize(("ended", "error"), [(FAILED, JobFailed), (CANCELLED, JobCancelled)])
+async def test_a_child_without_a_result_raises_or_takes_its_place(
+    ended: dict[str, object], error: type[Exception]
+) -> None:
+    services = Services(asyncio.get_running_loop())
+    services.answer = [record(result="2"), record(**ended)]  # type: ignore[arg-type]
+    context = JobContext(claimed(), services)
+    with pytest.raises(error):
+        await context.map(child, [(2,), (1,)])
+    first, second = await context.map(child, [(2,), (1,)], return_exceptions=True)
+    assert first == 2
+    assert isinstance(second, error)
+
+
+async def test_map_from_another_loop_asks_on_the_runtimes() -> None:
+    """As a coroutine job in a thread does."""
+    threads: list[threading.Thread] = []
+
+    class Watching(Services):
+        async def children(self, parent: object, key: str, job: object, calls: object) -> list[object]:  # type: ignore[override]
+            threads.append(threading.current_thread())
+            return [record(result="5")]
+
+    context = JobContext(claimed(), Watching(asyncio.get_running_loop()))
+    assert await asyncio.to_thread(lambda: asyncio.run(context.map(child, [(5,)]))) == [5]
+    assert threads == [threading.current_thread()]
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(Status.COMPLETED, None), (Status.FAILED, JobFailed), (Status.CANCELLED, JobCancelled)],
+)
+def test_how_a_job_ended_is_an_exception_but_for_success(status: Status, expected: type[Exception] | None) -> None:
+    error = {"type": "ValueError", "message": "why", "traceback": None}
+    failure = Ended(UUID(int=1), "kind", status, None, "the_reason", error).failure()
+    if expected is None:
+        assert failure is None
+    else:
+        assert isinstance(failure, expected)
+        assert str(UUID(int=1)) in str(failure)
+        assert "(the_reason): ValueError: why" in str(failure)
+
+
+def test_ended_from_a_record() -> None:
+    assert ended_from(record(result="[1]", stop_reason="succeeded")) == Ended(
+        JOB_ID, "tests.kind", Status.COMPLETED, "[1]", "succeeded", None
+    )
