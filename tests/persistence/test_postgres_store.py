@@ -61,7 +61,7 @@ async def blocked(connection: Native, count: int = 1) -> None:
     """Wait until so many backends of this database wait for a lock."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     async with asyncio.timeout(10):
-        while (await rows(connection, waiting))[0][0] < count:  # noqa: ASYNC110 - another process's state
+        while (await rows(connection, waiting))[0][0] < count:
             await asyncio.sleep(0.005)
 
 
