@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import shlex
 from pathlib import Path
 
 import click
@@ -28,8 +28,6 @@ from .output import print_fields
 from .serving import serve
 from .settings import worker_settings
 from .shutdown import ShutdownSignals
-
-_log = logging.getLogger("callboard.cli")
 
 URL_FILE = "url"
 """In the data folder, readable by its owner: the server's address with its password, for other terminals."""
@@ -101,7 +99,7 @@ def _announce(runtime: Runtime, settings: Settings, data: Path) -> None:
     print_fields(
         [
             ("database", masked(address.get_secret_value()) if address else None),
-            ("elsewhere", f'export CALLBOARD_DATABASE_URL="$(cat {data / URL_FILE})"'),
+            ("elsewhere", f'export CALLBOARD_DATABASE_URL="$(cat {shlex.quote(str(data / URL_FILE))})"'),
             ("metrics", f"{metrics}/metrics" if metrics else "none"),
             ("probes", "  ".join(probes)),
             ("queues", ", ".join(f"{name}={slots}" for name, slots in settings.queues.items())),

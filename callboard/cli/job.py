@@ -217,7 +217,7 @@ _RETRY_WORDS = {
     RetryOutcome.ALREADY_RUNNABLE: "is runnable already",
     RetryOutcome.WAITS_FOR_CHILDREN: "waits for its children: retry those that hold it up",
     RetryOutcome.RUNNING: "is running; cancel it first",
-    RetryOutcome.HELD: "is held; release it",
+    RetryOutcome.HELD: "is held until your code releases it (JobRef.release)",
     RetryOutcome.NOT_FOUND: "does not exist",
 }
 

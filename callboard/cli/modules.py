@@ -90,7 +90,7 @@ def _advice(name: str, error: BaseException, here: str) -> str:
         return f"Write the module's name instead of a path: {dotted}"
     if isinstance(error, ModuleNotFoundError) and error.name is not None and f"{name}.".startswith(f"{error.name}."):
         return (
-            f"Looked in the current directory ({here}) and in the installed packages: check the name, or change there"
+            f"Looked in the current directory ({here}) and in the installed packages: check the name and the directory"
         )
     return f"Mend it so that `python -c 'import {name}'` works here; --verbose shows the traceback"
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_UUID_WIDTH: Final = 36
+_UNLIMITED_WIDTH: Final = 100_000
 _STYLES: Final = {
     "created": "dim",
     "pending": "yellow",
@@ -41,7 +41,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
 
 def print_fields(fields: Iterable[tuple[str, object]]) -> None:
     """Print names and values, one pair a line; pairs without a value are left out."""
-    pairs = [(name, _cell(value)) for name, value in fields if value not in (None, "", (), {})]
+    pairs = [(name, _cell(value)) for name, value in fields if value not in (None, "", [], {})]
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
         label = click.style(name.ljust(width), dim=True) if colours() else name.ljust(width)
@@ -79,8 +79,6 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, datetime):
         return iso(value) or ""
-    if isinstance(value, tuple):
-        return printable(", ".join(map(str, value)))
     if isinstance(value, dict | list):
         return json.dumps(value)
     return printable(str(value))
@@ -98,15 +96,11 @@ def _print_plain(columns: Sequence[str], rows: list[list[str]], title: str | Non
 def _print_rich(columns: Sequence[str], rows: list[list[str]], title: str | None) -> None:
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", header_style="bold")
     for index, column in enumerate(columns):
-        whole = any(len(row[index]) == _UUID_WIDTH for row in rows) and column in {"id", "parent"}
         numeric = bool(rows) and all(row[index].isdigit() for row in rows)
-        table.add_column(
-            column,
-            no_wrap=whole,
-            min_width=_UUID_WIDTH if whole else None,
-            overflow="fold",
-            justify="right" if numeric else "left",
-        )
+        table.add_column(column, no_wrap=True, justify="right" if numeric else "left")
     for row in rows:
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    Console(highlight=False).print(table)
+    # Never cut: where the terminal is narrower, it breaks the lines itself, and an id can still be copied whole.
+    unlimited = Console(width=_UNLIMITED_WIDTH)
+    natural_width = unlimited.measure(table).maximum
+    Console(highlight=False, width=max(Console().width, natural_width)).print(table)

@@ -8,7 +8,7 @@ import importlib
 import logging
 import signal
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from callboard import ConfigurationError, Runtime, Settings
 
@@ -16,6 +16,8 @@ from .errors import SupervisorGaveUp
 from .shutdown import ShutdownSignals
 
 _log = logging.getLogger("callboard.cli")
+
+_STDERR: Final = 2
 
 
 def serve(settings: Settings, signals: ShutdownSignals, *, work: bool, announce: Callable[[Runtime], None]) -> None:
@@ -31,7 +33,7 @@ def serve(settings: Settings, signals: ShutdownSignals, *, work: bool, announce:
         CallboardError: it could not start.
         SupervisorGaveUp: it ended itself.
     """
-    faulthandler.register(signal.SIGUSR1, all_threads=True)  # shows where a hung process hangs
+    faulthandler.register(signal.SIGUSR1, file=_STDERR, all_threads=True)  # shows where a hung process hangs
     with asyncio.Runner(loop_factory=loop_factory(settings)) as runner:
         runner.run(_serve(settings, signals, work=work, announce=announce))
 

@@ -64,8 +64,8 @@ def require_database(settings: Settings) -> str:
     url = settings.direct_database_url or settings.database_url
     if settings.database_url is None or url is None:
         raise ConfigurationError(
-            "no database: set CALLBOARD_DATABASE_URL, or pass --database-url, to postgresql://user:password@host/database; or "
-            "try `callboard dev`, which starts a private server"
+            "no database: set CALLBOARD_DATABASE_URL, or pass --database-url, to postgresql://user@host/database; "
+            "or try `callboard dev`, which starts a private server"
         )
     return url.get_secret_value()
 
