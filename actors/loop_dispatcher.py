@@ -68,8 +68,9 @@ class LoopDispatcher:
             RuntimeError: no loop was given and none is running.
         """
         dispatcher = cls.__new__(cls)
-        running = asyncio.get_running_loop() if loop is None else loop
-        dispatcher._prepare(running, None, throughput, slice_messages)
+        if loop is None:
+            loop = asyncio.get_running_loop()
+        dispatcher._prepare(loop, None, throughput, slice_messages)
         return dispatcher
 
     def _prepare(
@@ -94,10 +95,26 @@ class LoopDispatcher:
         """Run ``cell`` soon. Any thread; a wake-up is paid only when the dispatcher is idle."""
         self._ready.append(cell)
         if self._armed.acquire(False):
-            if threading.get_ident() == self._thread_id:
-                self._loop.call_soon(self._run)
-            else:
-                self._loop.call_soon_threadsafe(self._run)
+            try:
+                if threading.get_ident() == self._thread_id:
+                    self._loop.call_soon(self._run)
+                else:
+                    self._loop.call_soon_threadsafe(self._run)
+            except RuntimeError:
+                if not self._loop.is_closed():
+                    raise
+                self._close_mailboxes()
+
+    def _close_mailboxes(self) -> None:
+        """Treat actors whose loop was closed under them as stopped, so that nobody waits for their answers."""
+        while self._ready:
+            try:
+                cell = self._ready.popleft()
+            except IndexError:  # another thread has found out, too
+                break
+            cell.close()
+            cell.drain()
+        self._armed.release()
 
     def call(self, callback: Callable[..., object], *args: Any) -> None:
         """Call on the loop: now if this is its thread, else soon. Any thread."""
@@ -155,8 +172,9 @@ class LoopDispatcher:
 
     def interrupt(self, cell: ActorCell) -> None:
         """Cancel the handler's task, on the loop."""
-        # Never at once: the actor may be about to start the task, further up this very stack.
-        self._loop.call_soon_threadsafe(cell.cancel_task)
+        if not self._loop.is_closed():
+            # Never at once: the actor may be about to start the task, further up this very stack.
+            self._loop.call_soon_threadsafe(cell.cancel_task)
 
     def blocking(self) -> AbstractContextManager[None]:
         """Do nothing: waits on this thread are refused before they begin."""

@@ -5,6 +5,7 @@ import threading
 from itertools import pairwise
 from typing import Any
 
+import pykka
 import pytest
 
 from callboard.actors.errors import ConfigurationError, WouldDeadlock
@@ -82,6 +83,25 @@ async def test_asks_that_are_answered_at_once_still_let_the_loop_go_on(system: A
 def test_attach_needs_a_loop() -> None:
     with pytest.raises(RuntimeError):
         LoopDispatcher.attach()
+
+
+def test_actors_whose_loop_was_closed_under_them_are_as_good_as_stopped() -> None:
+    loop = asyncio.new_event_loop()
+    system = ActorSystem(loop_dispatcher=LoopDispatcher.attach(loop))
+    ref, other = system.spawn(Recorder), system.spawn(Recorder)
+    loop.run_until_complete(_ask(ref, "hello"))
+    loop.close()
+    with pytest.raises(pykka.ActorDeadError):
+        ref.ask("anybody there?")
+    other.send("anybody there?")
+    other.kill()
+    assert [letter.reason for letter in system.dead_letters.recent()] == ["unhandled_at_stop"]
+    with pytest.raises(pykka.ActorDeadError):
+        other.tell("anybody there?")
+
+
+async def _ask(ref: Any, message: Any) -> Any:
+    return await ref.ask(message, block=False)
 
 
 def test_a_loop_of_its_own_ends_with_its_tasks() -> None:

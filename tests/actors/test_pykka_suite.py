@@ -31,9 +31,10 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("dispatcher", ["loop", "pool"])
 def test_pykkas_own_suite_passes(suite: Path, dispatcher: str) -> None:
+    import_path = [str(Path(__file__).parent / "pykka_suite"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     environment = os.environ | {
         "CALLBOARD_PYKKA_DISPATCHER": dispatcher,
-        "PYTHONPATH": str(Path(__file__).parent / "pykka_suite"),
+        "PYTHONPATH": os.pathsep.join(filter(None, import_path)),
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTEST_ADDOPTS": "",
     }
