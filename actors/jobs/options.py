@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final
 
 import pydantic
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from callboard.actors.errors import ConfigurationError
 from callboard.actors.settings import check_queue_name
 
 Seconds = Annotated[float, Gt(0), Le(100 * 365 * 86_400)]
-Label = Annotated[str, MinLen(1), MaxLen(200)]
+
+
+def _storable(text: str) -> str:
+    """Refuse what PostgreSQL's text cannot hold, before a statement with a thousand other jobs does."""
+    if "\0" in text or (not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)):
+        raise ValueError("NUL characters and lone surrogates cannot be stored")
+    return text
+
+
+Label = Annotated[str, MinLen(1), MaxLen(200), AfterValidator(_storable)]
 
 
 class SpawnOptions(BaseModel):
@@ -46,6 +56,13 @@ class SpawnOptions(BaseModel):
         if run_at is not None and run_at.tzinfo is None:
             raise ValueError(f"got {run_at!r} without a time zone; write datetime(..., tzinfo=UTC)")
         return run_at
+
+    @field_validator("metadata")
+    @classmethod
+    def _metadata_is_storable(cls, metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        # Raises a ValueError for lone surrogates, which no JSON column takes.
+        json.dumps(metadata, ensure_ascii=False).encode()
+        return metadata
 
     def override(self, options: Mapping[str, Any]) -> SpawnOptions:
         """Return these options with some replaced.
