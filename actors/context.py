@@ -27,11 +27,12 @@ def _itself(value: Any) -> Any:
 class ActorContext:
     """An actor's side of the kernel. Only for the actor itself, inside its handlers and hooks."""
 
-    __slots__ = ("_cell", "_pipes", "_stash", "_timers", "_watched", "children")
+    __slots__ = ("_cell", "_pipes", "_stash", "_timers", "_watched", "children", "children_to_end")
 
     def __init__(self, cell: ActorCell) -> None:
         self._cell = cell
         self.children: dict[EventRef[Any], None] = {}
+        self.children_to_end: list[EventRef[Any]] = []
         self._watched: set[EventRef[Any]] = set()
         self._timers: dict[object, tuple[TimerFired, Scheduled, float | None]] = {}
         self._stash: deque[Any] = deque()
@@ -60,6 +61,14 @@ class ActorContext:
             Exception: what the constructor raised.
         """
         return self.system.spawn_child(self._cell, actor_class, args, kwargs, name)
+
+    def youngest_child_to_end(self) -> EventRef[Any] | None:
+        """Return the youngest child that has not ended; None if all have. For the kernel, after ``begin_end``."""
+        while self.children_to_end:
+            if self.children_to_end[-1] in self.children:
+                return self.children_to_end[-1]
+            self.children_to_end.pop()
+        return None
 
     # Death watch
 
@@ -216,9 +225,11 @@ class ActorContext:
         elif not self._cell.post_control(Piped(on_failure, error)) and not pipe.cancelled():
             self._cell.dead_letter(error, "stopped")
 
-    def end_timers_and_pipes(self) -> None:
-        """Cancel all timers and the awaiting of all pipes. For the kernel, when the actor begins to stop."""
-        for _, scheduled, _ in self._timers.values():
+    def begin_end(self) -> None:
+        """Cancel all timers and the awaiting of all pipes; from now on no child comes. For the kernel."""
+        # A list, because finding the last key of a dict that is emptied from its end costs more with each one.
+        self.children_to_end = list(self.children)
+        for _, scheduled, _ in tuple(self._timers.values()):
             scheduled.cancel()
         self._timers.clear()
         if self._pipes:

@@ -271,23 +271,20 @@ class Lifecycle(Mailbox):
             ActorRegistry.unregister(self.ref)
         _logger.debug("Stopped %s", self)
         if self.context is not None:
-            self.context.end_timers_and_pipes()
+            self.context.begin_end()
             if reason == KILLED:
                 self._kill_children()
         self._end_next_child()
 
     def _kill_children(self) -> None:
         if self.context is not None:
-            with tree_lock:
-                children = list(self.context.children)
-            for child in reversed(children):
+            for child in reversed(self.context.children_to_end):
                 child.kill()
 
     def _end_next_child(self) -> None:
         """End the youngest child, or go on to the hook if none is left. Comes back with each ``ChildEnded``."""
         if self.context is not None:
-            with tree_lock:
-                youngest = next(reversed(self.context.children), None)
+            youngest = self.context.youngest_child_to_end()
             if youngest is not None:
                 youngest.shutdown()
                 return

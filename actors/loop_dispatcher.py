@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -80,6 +81,7 @@ class LoopDispatcher:
         self._thread = thread
         self._thread_id: int | None = None  # known once the loop has run something of ours
         self._running = False
+        self._context = contextvars.copy_context()
         self._throughput = throughput
         self._slice_messages = slice_messages
         self._ready: deque[ActorCell] = deque()
@@ -154,12 +156,16 @@ class LoopDispatcher:
         if self._running:  # an eager task of a handler lends its turn while the handler still has it
             return
         self._running = True
-        ready, throughput, budget = self._ready, self._throughput, self._slice_messages
         try:
-            while ready and budget > 0:
-                budget -= ready.popleft().run(throughput)
+            # Whoever's task or callback this is, its context variables are not the actors', nor theirs its.
+            self._context.copy().run(self._run_ready)
         finally:
             self._running = False
+
+    def _run_ready(self) -> None:
+        ready, throughput, budget = self._ready, self._throughput, self._slice_messages
+        while ready and budget > 0:
+            budget -= ready.popleft().run(throughput)
 
     def run_coroutine(self, cell: Lifecycle, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Start a task for a handler's coroutine."""

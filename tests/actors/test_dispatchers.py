@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from itertools import pairwise
 from typing import Any
@@ -78,6 +79,20 @@ async def test_asks_that_are_answered_at_once_still_let_the_loop_go_on(system: A
         await ref.ask(number, block=False)
     counting.cancel()
     assert turns >= 99
+
+
+async def test_context_variables_of_senders_and_actors_do_not_mix(system: ActorSystem) -> None:
+    variable = contextvars.ContextVar("variable", default="unset")
+
+    def handler(_: Any) -> str:
+        seen = variable.get()
+        variable.set("by the actor")
+        return seen
+
+    variable.set("by the sender")
+    ref = system.spawn(Caller)
+    assert [await ref.ask(handler, block=False) for _ in range(2)] == ["unset", "unset"]
+    assert variable.get() == "by the sender"
 
 
 def test_attach_needs_a_loop() -> None:

@@ -273,6 +273,14 @@ async def test_kill_reaches_all_descendants(system: ActorSystem) -> None:
     assert len(system.registry) == 0
 
 
+async def test_ten_thousand_children_stop_with_their_parent(system: ActorSystem) -> None:
+    journal: list[str] = []
+    parent = system.spawn(Parent, journal, *((Child, (str(number), journal)) for number in range(10_000)))
+    assert await parent.stop(block=False)
+    assert journal == [str(number) for number in reversed(range(10_000))] + ["parent"]
+    assert len(system.registry) == 0
+
+
 async def test_a_stopping_parent_spawns_no_child(system: ActorSystem) -> None:
     class Late(EventActor):
         def on_stop(self) -> None:
