@@ -1,5 +1,6 @@
 """Waiting for what no event announces: other processes, and the operating system."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -27,3 +28,9 @@ def last_value(read: Callable[[], T], *, timeout_seconds: float, interval_second
         time.sleep(interval_seconds)
         value = read()
     return value
+
+
+async def settle() -> None:
+    """Let everything happen on the event loop that can happen without time passing."""
+    for _ in range(30):
+        await asyncio.sleep(0)

@@ -1,0 +1,186 @@
+from uuid import UUID
+
+import pytest
+
+from callboard.actors.claimer import Claimer, Look, StopClaiming
+from callboard.actors.jobs.types import AttemptKey, ClaimedJob, QueueDemand
+from callboard.actors.ports import NoTelemetry
+from callboard.actors.ref import EventRef
+from callboard.actors.running_jobs import RunningJobs
+from callboard.actors.system import ActorSystem
+from tests.actors.stores import StageStore, unavailable
+from tests.supervision.theatre import TimerClock
+from tests.support.waiting import settle
+
+LIMITS = {"default": 8, "other": 4}
+
+
+class Keeper:
+    """Notes which attempts it was given."""
+
+    def __init__(self) -> None:
+        self.kept: list[AttemptKey] = []
+
+    def add(self, attempts: list[AttemptKey]) -> None:
+        self.kept += attempts
+
+
+class Stage:
+    """A claimer with everything around it."""
+
+    def __init__(self, system: ActorSystem) -> None:
+        self.system = system
+        self.store = StageStore()
+        self.running = RunningJobs(LIMITS)
+        self.keeper = Keeper()
+        self.started: list[ClaimedJob] = []
+
+    def start_job(self, claimed: ClaimedJob) -> None:
+        self.started.append(claimed)
+        self.running.add(claimed, None)
+
+    def spawn(self) -> EventRef[Claimer]:
+        return self.system.spawn(
+            Claimer,
+            self.store,
+            self.running,
+            self.start_job,
+            self.keeper,
+            NoTelemetry(),
+            node="node",
+            lease_seconds=30,
+            batch_size=100,
+            poll_interval_seconds=10,
+        )
+
+    def ids(self) -> list[UUID]:
+        return [claimed.id for claimed in self.started]
+
+
+@pytest.fixture
+def stage(timed_system: ActorSystem) -> Stage:
+    return Stage(timed_system)
+
+
+async def test_it_looks_at_its_start_and_takes_what_fits(stage: Stage) -> None:
+    jobs = await stage.store.add(3)
+    await stage.store.add(2, "unserved")
+    stage.spawn()
+    await settle()
+
+    assert stage.store.claims[0] == [QueueDemand("default", 8), QueueDemand("other", 4)]
+    assert stage.ids() == [job.id for job in jobs]
+    assert [attempt.job_id for attempt in stage.keeper.kept] == stage.ids()
+
+
+async def test_it_polls(stage: Stage, timer_clock: TimerClock) -> None:
+    stage.spawn()
+    await settle()
+    await stage.store.add(1)
+    await settle()
+    assert stage.started == []
+    timer_clock.advance(10)
+    await settle()
+    assert len(stage.started) == 1
+
+
+async def test_a_full_house_asks_again_when_a_quarter_is_free(stage: Stage) -> None:
+    await stage.store.add(20)
+    stage.spawn()
+    await settle()
+    assert len(stage.started) == 8
+
+    stage.running.remove(stage.started[0])
+    await settle()
+    assert len(stage.started) == 8
+    stage.running.remove(stage.started[1])
+    await settle()
+    assert len(stage.started) == 10
+    assert stage.store.claims[-1] == [QueueDemand("default", 2)]
+
+
+async def test_an_idle_queue_does_not_hide_the_backlog_of_another(stage: Stage) -> None:
+    await stage.store.add(6, "other")
+    stage.spawn()
+    await settle()
+    assert len(stage.started) == 4
+    for claimed in stage.started[:4]:
+        stage.running.remove(claimed)
+    await settle()
+    assert len(stage.started) == 6
+
+
+async def test_nothing_is_asked_when_nothing_is_free(stage: Stage, timer_clock: TimerClock) -> None:
+    await stage.store.add(20)
+    await stage.store.add(20, "other")
+    stage.spawn()
+    await settle()
+    asked = len(stage.store.claims)
+    timer_clock.advance(10)
+    await settle()
+    assert len(stage.store.claims) == asked
+
+
+async def test_one_claim_at_a_time_and_no_wake_up_is_forgotten(stage: Stage) -> None:
+    stage.store.gate.clear()
+    claimer = stage.spawn()
+    await settle()
+    for _ in range(5):
+        claimer.send(Look())
+    await settle()
+    assert len(stage.store.claims) == 1
+    stage.store.gate.set()
+    await settle()
+    assert len(stage.store.claims) == 2
+
+
+async def test_an_unreachable_database_is_tried_again(stage: Stage, timer_clock: TimerClock) -> None:
+    await stage.store.add(1)
+    stage.store.failures = [unavailable(), unavailable()]
+    claimer = stage.spawn()
+    for _ in range(2):
+        await settle()
+        assert stage.started == []
+        timer_clock.advance(5)
+    await settle()
+    assert len(stage.started) == 1
+    assert claimer.is_alive()
+
+
+async def test_another_error_crashes_it(stage: Stage) -> None:
+    stage.store.failures = [ValueError("a defect")]
+    claimer = stage.spawn()
+    ended = await claimer.termination()
+    assert isinstance(ended.exception, ValueError)
+
+
+@pytest.mark.parametrize("how", ["kill", "shutdown"])
+async def test_a_claim_under_way_survives_its_claimer(stage: Stage, how: str) -> None:
+    await stage.store.add(2)
+    stage.store.gate.clear()
+    claimer = stage.spawn()
+    await settle()
+    getattr(claimer, how)()
+    await claimer.termination()
+    stage.store.gate.set()
+    await settle()
+    assert len(stage.started) == 2
+
+
+async def test_stopping_waits_for_the_claim_under_way(stage: Stage, timer_clock: TimerClock) -> None:
+    await stage.store.add(2)
+    stage.store.gate.clear()
+    claimer = stage.spawn()
+    await settle()
+    answer = claimer.ask(StopClaiming(), block=False)
+    await settle()
+    assert not answer.is_done
+    stage.store.gate.set()
+    await answer
+    assert len(stage.started) == 2
+
+    await stage.store.add(2)
+    claimer.send(Look())
+    timer_clock.advance(10)
+    await settle()
+    assert len(stage.started) == 2
