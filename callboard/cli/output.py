@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -94,7 +93,9 @@ def _print_plain(columns: Sequence[str], rows: list[list[str]], title: str | Non
 
 
 def _print_rich(columns: Sequence[str], rows: list[list[str]], title: str | None) -> None:
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", header_style="bold")
+    table = Table(
+        box=None, padding=(0, 2, 0, 0), pad_edge=False, title=title, title_justify="left", header_style="bold"
+    )
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(row[index].isdigit() for row in rows)
         table.add_column(column, no_wrap=True, justify="right" if numeric else "left")
