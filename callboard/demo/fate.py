@@ -54,11 +54,14 @@ def difference(fate: Fate, record: JobRecord, history: Sequence[HistoryRow]) -> 
     reasons = _counted(history)
     interrupted = Reason.LEASE_EXPIRED in reasons
     attempts = reasons.count(Reason.CLAIMED) if interrupted else fate.attempts
-    if record.attempt != attempts:
-        return f"took {record.attempt} attempts, expected {attempts}"
-    if not interrupted and reasons != fate.reasons:
-        return f"went {' > '.join(reasons)}, expected {' > '.join(fate.reasons)}"
+    if record.attempt != attempts or not (interrupted or reasons == fate.reasons):
+        path = "" if interrupted else f" ({_path(fate.reasons)})"
+        return f"took {record.attempt} attempts ({_path(reasons)}), expected {attempts}{path}"
     return None
+
+
+def _path(reasons: Sequence[Reason]) -> str:
+    return " > ".join(reasons)
 
 
 def _counted(history: Sequence[HistoryRow]) -> tuple[Reason, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import sysconfig
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,10 @@ LONGEST: Final = 10
 
 _SKIPPED: Final = frozenset({"__pycache__", "site-packages", "dist-packages", "test", "tests", "idle_test"})
 """Folders of other people's packages, and of tests, which have files that are not Python on purpose."""
+
+_one_tree_at_a_time: Final = threading.Lock()
+# Python 3.11 counts the depth of trees under construction for all threads together and then raises SystemError
+# (https://github.com/python/cpython/issues/106905).
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +120,10 @@ def modified_at(path: Path) -> int:
 def measure(path: Path) -> ModuleSize:
     """Parse one module and count its definitions. Keeps a processor busy for 0 to 100 milliseconds."""
     source = path.read_bytes()
+    with _one_tree_at_a_time:
+        tree = ast.parse(source, filename=str(path))
     functions = classes = 0
-    for node in ast.walk(ast.parse(source, filename=str(path))):
+    for node in ast.walk(tree):
         functions += isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         classes += isinstance(node, ast.ClassDef)
     return ModuleSize(path, len(source.splitlines()), functions, classes)

@@ -29,14 +29,22 @@ def test_a_job_too_many_is_noticed() -> None:
 
 
 def test_a_child_must_complete_at_its_first_attempt() -> None:
-    child = make_record(attempt=2)
+    child = make_record(attempt=2, error={"type": "OSError", "message": "lost", "traceback": None})
     history = make_history(*completed(failures=1).reasons)
-    assert check_jobs({KIND: 1}, {}, [child], [history]) == [f"job {child.id} ({KIND}) took 2 attempts, expected 1"]
+    assert check_jobs({KIND: 1}, {}, [child], [history]) == [
+        (
+            f"job {child.id} ({KIND}) took 2 attempts (spawned > claimed > error > claimed > succeeded), "
+            f"expected 1 (spawned > claimed > succeeded); its last error: OSError: lost"
+        )
+    ]
 
 
 def test_a_root_must_meet_its_own_fate() -> None:
     root = make_record()
     history = make_history(Reason.SPAWNED, Reason.CLAIMED, Reason.SUCCEEDED)
     assert check_jobs({KIND: 1}, {root.id: completed(failures=1)}, [root], [history]) == [
-        f"job {root.id} ({KIND}) took 1 attempts, expected 2"
+        (
+            f"job {root.id} ({KIND}) took 1 attempts (spawned > claimed > succeeded), "
+            f"expected 2 (spawned > claimed > error > claimed > succeeded)"
+        )
     ]

@@ -44,15 +44,20 @@ def test_attempts_given_back_do_not_count(fate: Fate, data: st.DataObject) -> No
     [
         (Status.FAILED, 1, COMPLETED.reasons, "is failed, expected completed"),
         (Status.RUNNING, 1, COMPLETED.reasons[:2], "is running, expected completed"),
-        (Status.COMPLETED, 2, COMPLETED.reasons, "took 2 attempts, expected 1"),
+        (
+            Status.COMPLETED,
+            2,
+            COMPLETED.reasons,
+            "took 2 attempts (spawned > claimed > succeeded), expected 1",
+        ),
         (
             Status.COMPLETED,
             1,
             ("spawned", "claimed", "error", "claimed", "succeeded"),
-            "went spawned > claimed > error > claimed > succeeded, expected spawned > claimed > succeeded",
+            "took 1 attempts (spawned > claimed > error > claimed > succeeded), expected 1 (spawned",
         ),
-        (Status.COMPLETED, 1, ("parked", "succeeded"), "went parked > succeeded, expected spawned > claimed"),
-        (Status.COMPLETED, 1, (), "went , expected spawned > claimed > succeeded"),
+        (Status.COMPLETED, 1, ("parked", "succeeded"), "took 1 attempts (parked > succeeded), expected 1 (spawned"),
+        (Status.COMPLETED, 1, (), "took 1 attempts (), expected 1 (spawned > claimed > succeeded)"),
     ],
 )
 def test_every_difference_is_named(status: Status, attempt: int, reasons: tuple[str, ...], expected: str) -> None:
@@ -72,5 +77,7 @@ def test_a_job_whose_worker_died_may_take_more_attempts_but_each_is_in_its_histo
         Reason.SUCCEEDED,
     )
     assert difference(COMPLETED, make_record(attempt=2), history) is None
-    assert difference(COMPLETED, make_record(attempt=1), history) == "took 1 attempts, expected 2"
+    assert difference(COMPLETED, make_record(attempt=1), history) == (
+        "took 1 attempts (spawned > claimed > lease_expired > claimed > succeeded), expected 2"
+    )
     assert difference(COMPLETED, make_record(Status.FAILED, 2), history) == "is failed, expected completed"
