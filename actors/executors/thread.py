@@ -68,6 +68,11 @@ class ThreadExecutor:
         return self._abandoned
 
     @property
+    def closed(self) -> bool:
+        """Whether no more calls are taken."""
+        return self._closed
+
+    @property
     def idle(self) -> int:
         """How many threads wait for a call."""
         return self._idle
@@ -78,7 +83,10 @@ class ThreadExecutor:
         return max(0, len(self._threads) - self._idle)
 
     def close(self, timeout_seconds: float) -> None:
-        """Take no more calls; wait at most so long for the threads that are not abandoned."""
+        """Take no more calls; wait at most so long for the threads that are not abandoned.
+
+        Calls that wait for a thread still run, so that each call taken gets its answer.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -140,7 +148,7 @@ class ThreadExecutor:
             execution.state = _State.ABANDONED
             self._abandoned += 1
             self._threads.discard(execution.thread)
-            if self._waiting and not self._closed:
+            if self._waiting:  # even while closing: who waits gets an answer
                 self._add_thread()
         _log.warning(
             "a job of kind %s does not end when asked: its thread %s is abandoned, %d are now",
