@@ -1,0 +1,98 @@
+"""Which job runs here, and who is told to stop."""
+
+import asyncio
+from uuid import UUID
+
+import pytest
+
+from callboard.actors.jobs.messages import StopAttempt, StopCause
+from callboard.actors.jobs.types import AttemptKey, QueueDemand
+from callboard.actors.running_jobs import RunningJobs
+from tests.actors.jobs.builders import JOB_ID, claimed
+
+STOP = StopAttempt(StopCause.CANCELLED)
+OTHER_ID = UUID(int=1)
+
+
+class Handle:
+    def __init__(self) -> None:
+        self.messages: list[StopAttempt] = []
+
+    def send(self, message: StopAttempt) -> None:
+        self.messages.append(message)
+
+
+@pytest.fixture
+def running() -> RunningJobs:
+    return RunningJobs({"default": 2})
+
+
+def test_a_job_takes_its_slot_until_it_is_removed(running: RunningJobs) -> None:
+    running.add(claimed(), Handle())
+    assert len(running) == 1
+    assert running.slots.demands(9) == [QueueDemand("default", 1)]
+    assert running.by_kind() == {"tests.kind": 1}
+    running.remove(claimed())
+    assert len(running) == 0
+    assert running.slots.demands(9) == [QueueDemand("default", 2)]
+    assert running.by_kind() == {"tests.kind": 0}
+
+
+def test_the_claimer_is_told_of_each_free_slot(running: RunningJobs) -> None:
+    seen: list[int] = []
+    running.on_free(lambda: seen.append(running.slots.used["default"]))
+    running.add(claimed(), Handle())
+    running.add(claimed(OTHER_ID), Handle())
+    running.remove(claimed())
+    running.remove(claimed(OTHER_ID))
+    assert seen == [1, 0]
+
+
+def test_an_older_attempt_that_ends_leaves_the_newer_one(running: RunningJobs) -> None:
+    newer = Handle()
+    running.add(claimed(token=7), Handle())
+    running.add(claimed(token=8), newer)
+    running.remove(claimed(token=7))
+    assert len(running) == 1
+    assert running.slots.used["default"] == 1
+    assert running.stop_job(JOB_ID, STOP)
+    assert newer.messages == [STOP]
+
+
+def test_a_job_that_does_not_run_here_is_not_stopped(running: RunningJobs) -> None:
+    assert not running.stop_job(JOB_ID, STOP)
+
+
+def test_only_exactly_these_attempts_are_stopped(running: RunningJobs) -> None:
+    first, second = Handle(), Handle()
+    running.add(claimed(token=7), first)
+    running.add(claimed(OTHER_ID, token=3), second)
+    running.stop_attempts([AttemptKey(JOB_ID, 6), AttemptKey(OTHER_ID, 3), AttemptKey(UUID(int=9), 7)], STOP)
+    assert first.messages == []
+    assert second.messages == [STOP]
+
+
+def test_all_are_stopped_even_if_one_ends_at_once(running: RunningJobs) -> None:
+    class Hasty(Handle):
+        def send(self, message: StopAttempt) -> None:
+            super().send(message)
+            running.remove(claimed())
+
+    hasty, other = Hasty(), Handle()
+    running.add(claimed(), hasty)
+    running.add(claimed(OTHER_ID), other)
+    running.stop_all(STOP)
+    assert hasty.messages == other.messages == [STOP]
+
+
+async def test_waiting_for_the_last_job(running: RunningJobs) -> None:
+    await running.wait_empty()
+    running.add(claimed(), Handle())
+    running.add(claimed(OTHER_ID), Handle())
+    waiting = asyncio.create_task(running.wait_empty())
+    running.remove(claimed())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    running.remove(claimed(OTHER_ID))
+    await waiting
