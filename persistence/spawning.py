@@ -56,7 +56,7 @@ async def _insert_round(
     actor: str,
 ) -> list[int]:
     # In one order everywhere: two spawns that wait for each other's unique keys would deadlock.
-    ordered = sorted(places, key=lambda place: (jobs[place].unique_key or "", jobs[place].kind, place))
+    ordered = sorted(places, key=lambda place: (*_uniqueness(jobs[place]), place))
     inserted: set[UUID] = set()
     for start in range(0, len(ordered), _CHUNK):
         chunk = [jobs[place] for place in ordered[start : start + _CHUNK]]
@@ -71,6 +71,14 @@ async def _insert_round(
         for place, existing in await execute(sql.find_existing, _identities(jobs, missing)):
             answers[place] = Spawned(existing, created=False)
     return [place for place in missing if answers[place] is None]
+
+
+def _uniqueness(job: NewJob) -> tuple[str, str, int, str, int]:
+    """What may keep a job out, in a form that sorts."""
+    unique_key, kind = (job.unique_key, job.kind) if job.unique_key is not None else ("", "")
+    if job.parent_id is None:
+        return unique_key, kind, 0, "", 0
+    return unique_key, kind, job.parent_id.int, job.child_key or "", job.child_index or 0
 
 
 def _columns(jobs: Sequence[NewJob]) -> dict[str, str]:

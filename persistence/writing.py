@@ -52,7 +52,7 @@ class TransitionWriter:
         self, transitions: Sequence[Transition], places: Sequence[int], answers: list[Applied | Refused | None]
     ) -> None:
         batch = [transitions[place] for place in places]
-        cursor = await self._connection.execute(self._sql.apply.native, _columns(batch, self._actor))
+        cursor = await self._connection.execute(self._sql.apply.native, columns(batch, self._actor))
         row = await cursor.fetchone()
         written, ended_parents, parked, queues, ended, ended_id = row or (None,) * 6
         for number in written or ():
@@ -132,7 +132,8 @@ def _rounds(transitions: Sequence[Transition]) -> list[list[int]]:
     return rounds
 
 
-def _columns(transitions: Sequence[Transition], actor: str) -> dict[str, str]:
+def columns(transitions: Sequence[Transition], actor: str) -> dict[str, str]:
+    """Return the parameters of ``Statements.apply``."""
     return {
         "ids": plain_array([change.job_id.hex for change in transitions]),
         "sources": plain_array([change.from_status for change in transitions]),

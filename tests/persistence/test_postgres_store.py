@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import psycopg
@@ -22,7 +22,7 @@ from callboard.actors.settings import Settings
 from callboard.persistence.engine import make_sync_engine, sqlalchemy_url
 from callboard.persistence.postgres_store import PostgresStore
 from callboard.persistence.statements import Statement, Statements
-from callboard.persistence.writing import TransitionWriter
+from callboard.persistence.writing import TransitionWriter, columns
 from tests.contract.support import (
     LONG_AGO,
     applied,
@@ -405,7 +405,7 @@ SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE 'history\\_2%'
 # Plans
 
 
-async def explained(connection: Native, statement: Statement, parameters: dict[str, object]) -> str:
+async def explained(connection: Native, statement: Statement, parameters: Mapping[str, object]) -> str:
     async with connection.transaction(force_rollback=True):
         cursor = await connection.execute(b"EXPLAIN (ANALYZE, TIMING OFF) " + statement.native, parameters)
         return "\n".join(line for (line,) in await cursor.fetchall())
@@ -425,13 +425,13 @@ async def test_hot_statements_read_by_index(store: PostgresStore, other: Native,
         "claim": await explained(
             other, sql.claim, {"queues": "{busy,late}", "limits": "{500,500}", "node": "n", "lease": 60.0}
         ),
-        "apply": await explained(other, sql.apply, columns(batch)),
+        "apply": await explained(other, sql.apply, columns(batch, "node:here")),
         "renew": await explained(
             other, sql.renew, {**ids, "tokens": "{" + ",".join(["1"] * len(jobs)) + "}", "lease": 60.0}
         ),
-        "lock": await explained(other, sql.lock_jobs, dict(ids)),
-        "actual": await explained(other, sql.actual, dict(ids)),
-        "wake": await explained(other, sql.wake_parents, dict(ids)),
+        "lock": await explained(other, sql.lock_jobs, ids),
+        "actual": await explained(other, sql.actual, ids),
+        "wake": await explained(other, sql.wake_parents, ids),
         "expired": await explained(other, sql.expired, {"limit": 100}),
         "overdue": await explained(other, sql.overdue, {"limit": 100}),
     }
@@ -443,12 +443,6 @@ async def test_hot_statements_read_by_index(store: PostgresStore, other: Native,
     found = re.search(r"actual rows=([\d.]+) loops=(\d+)", scan)
     assert found is not None
     assert float(found[1]) * int(found[2]) == pytest.approx(500, abs=1), "the claim reads what it takes, and no more"
-
-
-def columns(batch: list[Transition]) -> dict[str, object]:
-    from callboard.persistence.writing import _columns
-
-    return dict(_columns(batch, "node:here"))
 
 
 async def test_a_stale_key_is_not_renewed(store: PostgresStore) -> None:
