@@ -103,6 +103,12 @@ class EventFuture(pykka.Future[T]):
                 return
         callback()
 
+    def _forget(self, callback: Callable[[], object]) -> None:
+        """Undo ``add_done_callback``, for whoever no longer waits."""
+        with self._lock:
+            if self._callbacks is not None:
+                self._callbacks.remove(callback)
+
     def _settle(self, state: int, result: Any) -> bool:
         with self._lock:
             if self._state != _PENDING:
@@ -125,6 +131,7 @@ class EventFuture(pykka.Future[T]):
             arrived.acquire()
             self.add_done_callback(arrived.release)
             if not arrived.acquire(timeout=-1 if timeout is None else timeout):
+                self._forget(arrived.release)
                 raise pykka.Timeout(f"{timeout} seconds")
 
     # Hooks: values that are computed when asked for (map, filter, join, reduce)
@@ -195,16 +202,18 @@ class EventFuture(pykka.Future[T]):
                 yield  # as a loop's other work must have its turn between two asks
                 return
         arrived = loop.create_future()
-        self.add_done_callback(partial(_wake, threading.get_ident(), loop, arrived))
+        wake = partial(_wake, threading.get_ident(), loop, arrived)
+        self.add_done_callback(wake)
         timeout = None if self.responder is None else self.responder.ask_timeout_seconds
-        if timeout is None:
-            yield from arrived
-            return
-        timer = loop.call_later(timeout, _expire, arrived, timeout)
+        timer = None if timeout is None else loop.call_later(timeout, _expire, arrived, timeout)
         try:
             yield from arrived
+        except BaseException:
+            self._forget(wake)
+            raise
         finally:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
 
 
 def _raise(exc_type: type[BaseException], exc_value: BaseException | None, traceback: TracebackType | None) -> Any:

@@ -263,9 +263,10 @@ class Lifecycle(Mailbox):
         system = self.system
         assert system is not None
         with tree_lock:  # so that no child can be adopted after the children were told to end
-            self.close()
+            self.closed = True
             if self._stopped_event is not None:
                 self._stopped_event.set()
+        self.release_senders()
         system.registry.remove(self.ref, self.actor_class, self.name, self._urn)
         if self.in_pykka_registry:
             ActorRegistry.unregister(self.ref)

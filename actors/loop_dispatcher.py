@@ -114,7 +114,8 @@ class LoopDispatcher:
                 cell = self._ready.popleft()
             except IndexError:  # another thread has found out, too
                 break
-            cell.close()
+            cell.closed = True
+            cell.release_senders()
             cell.drain()
         self._armed.release()
 

@@ -193,7 +193,6 @@ class Mailbox:
     def _admit(self, room: threading.Condition, item: Any) -> None:
         capacity, overflow = self.spec.capacity, self.spec.overflow
         assert capacity is not None
-        dropped = None
         with room:
             queue = self.queue if self.queue is not None else self.make_queue()
             if len(queue) >= capacity and overflow == "block":
@@ -226,9 +225,8 @@ class Mailbox:
             self._room.notify()
             return queue.popleft()
 
-    def close(self) -> None:
-        """Take no more messages; senders that wait for room go on."""
-        self.closed = True
+    def release_senders(self) -> None:
+        """Let senders that wait for room go on, after the mailbox was closed."""
         if self._room is not None:
             with self._room:
                 self._room.notify_all()

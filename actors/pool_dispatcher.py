@@ -76,8 +76,8 @@ class PoolDispatcher:
         stand_ins = min(self._waiting + len(self._abandoned), self._max_stand_ins)
         if len(self._ready) > self._idle and len(self._threads) < self._max_threads + stand_ins:
             thread = threading.Thread(target=self._work, name="callboard-pool", daemon=True)
+            thread.start()  # it waits for the lock that is held here
             self._threads.add(thread)
-            thread.start()
 
     def _work(self) -> None:
         with asyncio.Runner() as runner:

@@ -68,6 +68,18 @@ async def test_awaiting_a_hook_of_the_users_own_does_not_block_the_loop() -> Non
     await asyncio.get_running_loop().shutdown_default_executor()
 
 
+async def test_who_gives_up_waiting_leaves_nothing_behind() -> None:
+    future: EventFuture[str] = EventFuture()
+    task = asyncio.ensure_future(future)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait((task,))
+    with pytest.raises(pykka.Timeout):
+        await asyncio.to_thread(future.get, timeout=0.001)
+    assert not future._callbacks
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
 def test_a_done_callback_is_called_once_before_or_after() -> None:
     future: EventFuture[int] = EventFuture()
     calls: list[str] = []
