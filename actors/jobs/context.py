@@ -53,7 +53,8 @@ class JobContext:
     def __init__(self, claimed: ClaimedJob, services: ContextServices) -> None:
         self._claimed = claimed
         self._services = services
-        self._cancelled = threading.Event()
+        self._cancelled = False
+        self._wake_up: threading.Event | None = None
         self.job_id: UUID = claimed.id
         self.kind: str = claimed.kind
         self.queue: str = claimed.queue
@@ -66,15 +67,21 @@ class JobContext:
     @property
     def cancelled(self) -> bool:
         """Whether this attempt should end: cancelled, timed out, or taken over. Thread jobs look now and then."""
-        return self._cancelled.is_set()
+        return self._cancelled
 
     def wait_cancelled(self, timeout_seconds: float) -> bool:
         """Sleep in a thread job, but wake up when the attempt should end; True if it should."""
-        return self._cancelled.wait(timeout_seconds)
+        # Made here, as most jobs never wait for it. First the event, then the look: `ask_to_end` does it the other way
+        # round, so one of the two sees the other.
+        self._wake_up = self._wake_up or threading.Event()
+        return self._cancelled or self._wake_up.wait(timeout_seconds)
 
     def ask_to_end(self) -> None:
         """Set ``cancelled``. Called by the executor."""
-        self._cancelled.set()
+        self._cancelled = True
+        wake_up = self._wake_up
+        if wake_up is not None:
+            wake_up.set()
 
     def progress(self, done: float | None = None, total: float | None = None, **fields: Any) -> None:
         """Report progress; the newest report wins and is stored within about a second. Any thread, never blocks.

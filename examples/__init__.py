@@ -1,0 +1,1 @@
+"""Programs to start from. Each says how it is run."""
