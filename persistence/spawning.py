@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import psycopg
+from psycopg.rows import tuple_row
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -57,19 +58,20 @@ async def _insert_round(
 ) -> list[int]:
     # In one order everywhere: two spawns that wait for each other's unique keys would deadlock.
     ordered = sorted(places, key=lambda place: (*_uniqueness(jobs[place]), place))
-    inserted: set[UUID] = set()
+    inserted: set[str] = set()
     for start in range(0, len(ordered), _CHUNK):
         chunk = [jobs[place] for place in ordered[start : start + _CHUNK]]
         rows = await execute(sql.insert, _columns(chunk) | {"actor": actor})
-        inserted.update(rows[0][0] or ())
+        inserted.update((rows[0][0] or "").split(","))
     for place in ordered:
-        if jobs[place].id in inserted:
+        job_id = str(jobs[place].id)
+        if job_id in inserted:
             answers[place] = Spawned(jobs[place].id, created=True)
-            inserted.discard(jobs[place].id)
+            inserted.discard(job_id)
     missing = [place for place in ordered if answers[place] is None]
     if missing:
         for place, existing in await execute(sql.find_existing, _identities(jobs, missing)):
-            answers[place] = Spawned(existing, created=False)
+            answers[place] = Spawned(UUID(existing), created=False)
     return [place for place in missing if answers[place] is None]
 
 
@@ -174,7 +176,8 @@ def execute_native(connection: psycopg.AsyncConnection[Any]) -> Execute:
     """Return how statements are run on a psycopg connection."""
 
     async def execute(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
-        return await (await connection.execute(statement.native, parameters)).fetchall()
+        async with connection.cursor(row_factory=tuple_row) as cursor:
+            return await (await cursor.execute(statement.native, parameters)).fetchall()
 
     return execute
 
@@ -211,7 +214,8 @@ def _execute_sqlalchemy(connection: AsyncSession | AsyncConnection) -> Execute:
 def _execute_blocking(connection: Session | Connection | psycopg.Connection[Any]) -> Execute:
     async def execute(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         if isinstance(connection, psycopg.Connection):
-            return connection.execute(statement.native, parameters).fetchall()
+            with connection.cursor(row_factory=tuple_row) as cursor:
+                return cursor.execute(statement.native, parameters).fetchall()
         return connection.execute(text(statement.named), dict(parameters)).all()
 
     return execute

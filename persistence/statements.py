@@ -3,9 +3,10 @@
 Each is one round trip over arrays, whatever the number of jobs. Arrays are passed as text (``literals.py``) and cast
 here. A statement that writes jobs writes their history in the same command.
 
-``[ids uuid]`` is short for ``(SELECT CAST(:ids AS uuid[]))``. The sub-select hides from the planner how long the array
-is: it then takes ten elements for granted and looks jobs up by index. Knowing of 500, it would rather read a table of
-50,000 jobs from end to end, because it prices each look-up as a random read from disk; a batch's rows lie together.
+``[ids uuid]`` is short for ``(SELECT CAST(CAST(:ids AS text) AS uuid[]))``. Text, because spawns also run on callers'
+connections, of any driver. The sub-select hides from the planner how long the array is: it then takes ten elements for
+granted and looks jobs up by index. Knowing of 500, it would rather read a table of 50,000 jobs from end to end, because
+it prices each look-up as a random read from disk; a batch's rows lie together.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ WITH new AS (
     SELECT pg_notify('{channel}', 'runnable:' || queue) FROM inserted
     WHERE status = 'pending' AND run_at <= now() GROUP BY queue
 )
-SELECT array_agg(id), (SELECT count(*) FROM notified) FROM inserted
+SELECT string_agg(CAST(id AS text), ','), (SELECT count(*) FROM notified) FROM inserted
 """
 
 _FIND_EXISTING = """
-SELECT wanted.place, job.id
+SELECT wanted.place, CAST(job.id AS text)
 FROM unnest([places integer], [ids uuid], [kinds text], [unique_keys text],
             [parent_ids uuid], [child_keys text], [child_indexes integer])
          AS wanted (place, id, kind, unique_key, parent_id, child_key, child_index),
@@ -263,7 +264,7 @@ class Statements:
         self.copy_history = self._statement(_COPY_HISTORY)
 
     def _statement(self, template: str) -> Statement:
-        arrays = re.sub(r"\[(\w+) (\w+)\]", r"(SELECT CAST(:\1 AS \2[]))", template)
+        arrays = re.sub(r"\[(\w+) (\w+)\]", r"(SELECT CAST(CAST(:\1 AS text) AS \2[]))", template)
         named = re.sub(r"\{(\w+)\}", lambda found: self._names[found[1]], arrays).strip()
         return Statement(named, re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", named).encode())
 

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
+from psycopg.rows import dict_row
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -111,7 +112,9 @@ async def test_spawn_in_psycopgs_connections(store: PostgresStore, database_url:
         await store.spawn([first], actor="client:test", connection=other)
     async with other.transaction(force_rollback=True):
         await store.spawn([dropped], actor="client:test", connection=other)
-    with psycopg.connect(database_url) as connection:
+    other.row_factory = dict_row  # type: ignore[assignment]
+    assert [answer.created for answer in await store.spawn([first], actor="client:test", connection=other)] == [False]
+    with psycopg.connect(database_url, row_factory=dict_row) as connection:
         await store.spawn([second], actor="client:test", connection=connection)
     assert {job.id for job in await store.list_jobs(JobFilter(), limit=9)} == {first.id, second.id}
 
