@@ -140,7 +140,9 @@ class PoolDispatcher:
             task.get_loop().call_soon_threadsafe(task.cancel)
         elif cell.gate is not None and cell.gate.acquire(False):
             with self._state:
-                self._abandoned.add(self._running.pop(cell))
+                thread = self._running.pop(cell, None)
+                if thread is not None:  # else the handler has just returned, to find the gate taken
+                    self._abandoned.add(thread)
             self.execute(cell)
 
     @contextmanager
