@@ -1,0 +1,79 @@
+"""``python -m bench drain|spawn|latency|actors``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+from rich.console import Console
+
+from . import actors, drain, latency, spawn
+from .machine import describe_machine, describe_server
+from .report import Goal, show, show_actors
+from .server import running_server
+
+
+class Benchmark(NamedTuple):
+    """One that needs a server."""
+
+    run: Callable[[str, int, int], dict[str, Any]]
+    goals: Sequence[Goal]
+    jobs: int
+    """How many jobs a round has, unless asked otherwise."""
+
+
+BENCHMARKS = {
+    "drain": Benchmark(drain.run, drain.GOALS, 20_000),
+    "spawn": Benchmark(spawn.run, spawn.GOALS, 100_000),
+    "latency": Benchmark(latency.run, latency.GOALS, 300),
+}
+MESSAGES = 200_000
+"""Of the benchmark of the kernel, which needs no server."""
+
+
+@click.command()
+@click.argument("benchmark", type=click.Choice([*BENCHMARKS, "actors"]))
+@click.option("--jobs", type=click.IntRange(min=2), help="Jobs (or messages) in a round.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="The median is reported.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report here too.")
+@click.option(
+    "--database-url",
+    envvar="CALLBOARD_BENCH_DATABASE_URL",
+    help="A PostgreSQL server, on which databases are created and dropped again. Default: a private one.",
+)
+def main(benchmark: str, jobs: int | None, rounds: int, json_file: Path | None, database_url: str | None) -> None:
+    """Measure Callboard beside bare psycopg in the same run. See docs/bench.md."""
+    console = Console()
+    if benchmark == "actors":
+        report = _report(benchmark, jobs or MESSAGES, actors.ROUNDS, {})
+        report["figures"] = actors.run(report["jobs"])
+        show_actors(report, console)
+    else:
+        chosen = BENCHMARKS[benchmark]
+        with running_server(database_url) as url:
+            report = _report(benchmark, jobs or chosen.jobs, rounds, describe_server(url))
+            report |= chosen.run(url, report["jobs"], rounds)
+        report["goals"] = [
+            {**goal._asdict(), "reached": goal.reached(report["figures"][goal.figure])} for goal in chosen.goals
+        ]
+        show(report, chosen.goals, console)
+    if json_file is not None:
+        json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def _report(benchmark: str, jobs: int, rounds: int, server: dict[str, str]) -> dict[str, Any]:
+    """Return the part of a report that is known before the run: the load, for one, must not count the run itself."""
+    return {
+        "benchmark": benchmark,
+        "jobs": jobs,
+        "rounds": rounds,
+        "machine": describe_machine(),
+        "server": server,
+    }
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m bench")

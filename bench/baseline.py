@@ -1,0 +1,91 @@
+"""What the same server does with bare psycopg: the other half of every ratio."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import psycopg
+
+from .jobs import QUEUE
+
+BATCH: Final = 500
+
+_CLAIM: Final = """
+WITH picked AS MATERIALIZED (
+    SELECT id FROM callboard.jobs
+    WHERE queue = %(queue)s AND priority = 0 AND run_at <= now() AND status = 'pending' AND waiting_on IS NULL
+    ORDER BY run_at, id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE callboard.jobs AS job
+    SET status = 'running', token = token + 1, attempt = attempt + 1, transitions = transitions + 1,
+        started_at = now(), node = 'bare', lease_expires_at = now() + interval '30 s'
+    WHERE id = ANY(ARRAY(SELECT id FROM picked)) RETURNING id, transitions, attempt, token
+), recorded AS (
+    INSERT INTO callboard.history (job_id, sequence, attempt, from_status, to_status, reason, actor)
+    SELECT id, transitions, attempt, 'pending', 'running', 'claimed', 'bare' FROM claimed
+)
+SELECT id, token FROM claimed
+"""
+
+_FINISH: Final = """
+WITH change AS (SELECT * FROM unnest(%(ids)s::uuid[], %(tokens)s::bigint[]) AS change (id, token)),
+written AS (
+    UPDATE callboard.jobs AS job
+    SET status = 'completed', transitions = transitions + 1, finished_at = now(), stop_reason = 'succeeded',
+        lease_expires_at = NULL
+    FROM change WHERE job.id = change.id AND job.token = change.token AND job.status = 'running'
+    RETURNING job.id, job.transitions, job.attempt
+)
+INSERT INTO callboard.history (job_id, sequence, attempt, from_status, to_status, reason, actor)
+SELECT id, transitions, attempt, 'running', 'completed', 'succeeded', 'bare' FROM written
+"""
+
+
+def drain(url: str) -> float:
+    """Claim and finish everything, one connection, two statements a batch, history written; return the seconds."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        begin = time.perf_counter()
+        while rows := connection.execute(_CLAIM, {"queue": QUEUE, "limit": BATCH}, binary=True).fetchall():
+            ids, tokens = zip(*rows, strict=True)
+            connection.execute(_FINISH, {"ids": list(ids), "tokens": list(tokens)})
+        return time.perf_counter() - begin
+
+
+def copy(url: str, jobs: int) -> float:
+    """COPY the rows that so many spawns write, jobs and history, into the same tables; return the seconds.
+
+    The rows are made before the clock starts: this is what the server alone can take.
+    """
+    ids = sorted(uuid4() for _ in range(jobs))
+    rows = "".join(_row(number, job_id) for number, job_id in enumerate(ids))
+    spawned = "".join(f"{job_id}\t1\t0\tpending\tspawned\tbare\n" for job_id in ids)
+    with psycopg.connect(url) as connection:
+        begin = time.perf_counter()
+        _copy(connection, "callboard.jobs (id, kind, queue, arguments, status, max_attempts)", rows)
+        _copy(connection, "callboard.history (job_id, sequence, attempt, to_status, reason, actor)", spawned)
+        connection.commit()
+        return time.perf_counter() - begin
+
+
+def commits(url: str, count: int) -> list[float]:
+    """Insert one small row and commit, so many times; return the seconds of each: the floor of any durable write."""
+    seconds = []
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE bare (id uuid PRIMARY KEY)")
+        for _ in range(count):
+            job_id = uuid4()
+            begin = time.perf_counter()
+            connection.execute("INSERT INTO bare VALUES (%s)", (job_id,))
+            seconds.append(time.perf_counter() - begin)
+    return seconds
+
+
+def _row(number: int, job_id: UUID) -> str:
+    return f'{job_id}\tbench.nothing\t{QUEUE}\t{{"number":{number}}}\tpending\t3\n'
+
+
+def _copy(connection: psycopg.Connection[Any], target: str, rows: str) -> None:
+    with connection.cursor() as cursor, cursor.copy(f"COPY {target} FROM STDIN") as copy:
+        copy.write(rows)

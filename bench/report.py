@@ -1,0 +1,106 @@
+"""Medians, ratios, and how a report is shown."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+
+class Goal(NamedTuple):
+    """A number to reach (docs/bench.md)."""
+
+    figure: str
+    label: str
+    value: float
+    at_least: bool
+    """False: at most."""
+
+    def reached(self, measured: float) -> bool:
+        """Tell whether the measured figure is good enough."""
+        return measured >= self.value if self.at_least else measured <= self.value
+
+
+def median_of(measurements: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return each figure's median over the rounds; None where a round has none."""
+    medians: dict[str, Any] = {}
+    for name in measurements[0]:
+        values = [measurement[name] for measurement in measurements]
+        medians[name] = None if None in values else statistics.median(values)
+    return medians
+
+
+def ratio(
+    measured: Sequence[Mapping[str, Any]],
+    bare: Sequence[Mapping[str, Any]],
+    figure: str,
+    bare_figure: str | None = None,
+) -> float:
+    """Return the median over the rounds of measured ÷ bare: both halves of a round saw the same machine."""
+    pairs = zip(measured, bare, strict=True)
+    ratios: list[float] = [ours[figure] / theirs[bare_figure or figure] for ours, theirs in pairs]
+    return statistics.median(ratios)
+
+
+def show(report: Mapping[str, Any], goals: Sequence[Goal], console: Console) -> None:
+    """Print a report as tables."""
+    table = Table(title=f"{report['benchmark']}: {report['jobs']:,} jobs, median of {report['rounds']} rounds")
+    table.add_column("figure")
+    for column in ("Callboard", "bare psycopg", "goal"):
+        table.add_column(column, justify="right")
+    wanted = {goal.figure: goal for goal in goals}
+    baseline: Mapping[str, Any] = report["baseline"]
+    for name in dict.fromkeys([*report["figures"], *baseline]):
+        goal = wanted.get(name)
+        table.add_row(
+            goal.label if goal else name.replace("_", " "),
+            _number(report["figures"].get(name)),
+            _number(baseline.get(name)),
+            _goal(goal, report["figures"].get(name)),
+        )
+    table.add_row("ratio to bare psycopg", _number(report["ratio_to_baseline"]), "1", "")
+    console.print(table)
+    _show_surroundings(report, console)
+
+
+def show_actors(report: Mapping[str, Any], console: Console) -> None:
+    """Print the kernel's report: groups of rates side by side."""
+    groups = {name: value for name, value in report["figures"].items() if isinstance(value, dict) and name != "ratios"}
+    table = Table(title=f"actors: {report['jobs']:,} messages")
+    table.add_column("figure")
+    for group in groups:
+        table.add_column(group.replace("_", " "), justify="right")
+    for name in dict.fromkeys(name for group in groups.values() for name in group):
+        table.add_row(name.replace("_", " "), *(_number(group.get(name)) for group in groups.values()))
+    for name, value in report["figures"]["ratios"].items():
+        table.add_row(f"ratio: {name.replace('_', ' ')}", _number(value))
+    console.print(table)
+    _show_surroundings(report, console)
+
+
+def _show_surroundings(report: Mapping[str, Any], console: Console) -> None:
+    machine = report["machine"]
+    libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
+    console.print(
+        f"{machine['cpu']}, {machine['cores']} cores, load {machine['load_average']:.1f}; {machine['system']}; "
+        f"{machine['python']}; {libraries}",
+        highlight=False,
+    )
+    if report["server"]:
+        console.print("; ".join(f"{name} {value}" for name, value in report["server"].items()), highlight=False)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.3g}"
+
+
+def _goal(goal: Goal | None, measured: float | None) -> str:
+    if goal is None or measured is None:
+        return ""
+    verdict = "reached" if goal.reached(measured) else "not reached"
+    return f"{'≥' if goal.at_least else '≤'} {_number(goal.value)} {verdict}"

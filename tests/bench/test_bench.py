@@ -1,0 +1,95 @@
+"""The benchmarks run, check themselves and write the documented keys. How fast they are is nobody's business here."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from bench.__main__ import main
+from bench.check import BenchmarkInvalid, require
+from bench.report import Goal, median_of, ratio
+from bench.server import running_server
+from tests.support.postgres import Server
+
+PAGE = Path(__file__).parents[2] / "docs" / "bench.md"
+
+SURROUNDINGS = {"benchmark", "jobs", "rounds", "machine", "server", "figures"}
+COMPARED = {"baseline", "ratio_to_baseline", "measurements", "goals"}
+
+
+def run(tmp_path: Path, *arguments: str) -> dict[str, Any]:
+    """Run the command; return what it wrote as JSON."""
+    file = tmp_path / "report.json"
+    result = CliRunner().invoke(main, [*arguments, "--json", str(file)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert arguments[0] in result.output
+    report: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return report
+
+
+def leaves(value: Any) -> set[str]:
+    """Return the names of the figures in a report."""
+    if isinstance(value, dict):
+        return {name for name, inner in value.items() if not isinstance(inner, dict)} | {
+            name for inner in value.values() for name in leaves(inner)
+        }
+    return set()
+
+
+def documented(names: set[str]) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    missing = sorted(name for name in names if f"`{name}`" not in page)
+    assert not missing, f"docs/bench.md does not explain {missing}"
+
+
+@pytest.mark.parametrize(("benchmark", "rounds"), [("drain", 2), ("spawn", 1), ("latency", 1)])
+def test_a_benchmark_reports_what_is_documented(benchmark: str, rounds: int, server: Server, tmp_path: Path) -> None:
+    report = run(tmp_path, benchmark, "--jobs", "20", "--rounds", str(rounds), "--database-url", server.url)
+    assert set(report) == SURROUNDINGS | COMPARED
+    assert (report["benchmark"], report["jobs"], report["rounds"]) == (benchmark, 20, rounds)
+    assert {"fsync", "synchronous_commit", "shared_buffers", "server_version"} <= set(report["server"])
+    assert {"cpu", "cores", "system", "python", "libraries", "load_average"} <= set(report["machine"])
+    assert [len(taken) for taken in report["measurements"].values()] == [rounds, rounds]
+    assert report["ratio_to_baseline"] > 0
+    assert {goal["figure"] for goal in report["goals"]} <= set(report["figures"])
+    documented(set(report) | set(report["figures"]) | set(report["baseline"]))
+
+
+def test_the_kernels_benchmark_reports_what_is_documented(tmp_path: Path) -> None:
+    report = run(tmp_path, "actors", "--jobs", "200")
+    assert set(report) == SURROUNDINGS
+    documented(leaves(report["figures"]) - {"count"})
+
+
+def test_no_database_is_left_behind(server: Server, tmp_path: Path) -> None:
+    run(tmp_path, "drain", "--jobs", "2", "--rounds", "1", "--database-url", server.url)
+    with psycopg.connect(server.url) as connection:
+        left = connection.execute("SELECT count(*) FROM pg_database WHERE datname LIKE 'callboard_bench_%'").fetchone()
+    assert left == (0,)
+
+
+def test_a_figure_that_the_database_does_not_confirm_is_not_reported(database_url: str) -> None:
+    require(database_url, jobs={}, history={})
+    with pytest.raises(BenchmarkInvalid, match=r"jobs by status: \{\}, expected \{'completed': 1\}"):
+        require(database_url, jobs={"completed": 1}, history={})
+
+
+def test_a_given_server_is_used_as_it_is() -> None:
+    with running_server("postgresql://somewhere/db") as url:
+        assert url == "postgresql://somewhere/db"
+
+
+def test_medians_and_ratios_are_taken_over_the_rounds() -> None:
+    ours = [{"rate": 10.0, "cpu": 1.0}, {"rate": 30.0, "cpu": None}, {"rate": 20.0, "cpu": 1.0}]
+    bare = [{"rate": 10.0}, {"rate": 10.0}, {"rate": 5.0}]
+    assert median_of(ours) == {"rate": 20.0, "cpu": None}
+    assert ratio(ours, bare, "rate") == 3.0
+
+
+@pytest.mark.parametrize(("at_least", "reached"), [(True, [False, True, True]), (False, [True, True, False])])
+def test_goals_have_a_direction(at_least: bool, reached: list[bool]) -> None:
+    goal = Goal("figure", "label", 5.0, at_least)
+    assert [goal.reached(value) for value in (4.0, 5.0, 6.0)] == reached
