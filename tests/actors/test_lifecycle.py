@@ -13,6 +13,7 @@ from callboard.actors.messages import Terminated
 from callboard.actors.ref import EventRef
 from callboard.actors.system import ActorSystem
 from tests.actors.players import PATIENCE_SECONDS, Caller, Child, Parent, PoolCaller, Recorder, Waiter, held
+from tests.support.waiting import wait_until
 
 
 class Watcher(Recorder):
@@ -220,6 +221,35 @@ def test_kill_abandons_a_pool_thread_whose_handler_does_not_return(threaded_syst
     everybody.wait(PATIENCE_SECONDS)
     for answer in answers:
         answer.get()
+    assert pool.abandoned_threads == 0
+
+
+def test_a_thread_may_come_back_while_it_is_being_abandoned(threaded_system: ActorSystem) -> None:
+    let_go, entered, pool = threading.Event(), threading.Event(), threaded_system.pool_dispatcher
+    ref = threaded_system.spawn(PoolCaller)
+    ref.ask(lambda _: None)
+    cell = ref.actor_inbox
+    gate = cell.gate
+    assert gate is not None
+    wait_until(lambda: cell not in pool._running)
+
+    class LateGate:
+        """Lets the handler return, and its thread go, between the kill's decision and what follows from it."""
+
+        release = gate.release
+
+        def acquire(self, blocking: bool) -> bool:
+            taken = gate.acquire(blocking)
+            if taken and threading.current_thread() is threading.main_thread():
+                let_go.set()
+                wait_until(lambda: cell not in pool._running)
+            return taken
+
+    cell.gate = LateGate()  # type: ignore[assignment]
+    ref.tell(held(let_go, entered))
+    assert entered.wait(PATIENCE_SECONDS)
+    ref.kill()
+    assert ref.termination().get(timeout=PATIENCE_SECONDS) == Terminated(ref, "killed")
     assert pool.abandoned_threads == 0
 
 
