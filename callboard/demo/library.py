@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import sysconfig
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 LONGEST: Final = 10
 """How many of the longest modules a tally keeps."""
@@ -17,9 +18,7 @@ LONGEST: Final = 10
 _SKIPPED: Final = frozenset({"__pycache__", "site-packages", "dist-packages", "test", "tests", "idle_test"})
 """Folders of other people's packages, and of tests, which have files that are not Python on purpose."""
 
-_one_tree_at_a_time: Final = threading.Lock()
-# Python 3.11 counts the depth of trees under construction for all threads together and then raises SystemError
-# (https://github.com/python/cpython/issues/106905).
+_PARSE_ATTEMPTS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +119,15 @@ def modified_at(path: Path) -> int:
 def measure(path: Path) -> ModuleSize:
     """Parse one module and count its definitions. Keeps a processor busy for 0 to 100 milliseconds."""
     source = path.read_bytes()
-    with _one_tree_at_a_time:
-        tree = ast.parse(source, filename=str(path))
     functions = classes = 0
-    for node in ast.walk(tree):
+    for node in ast.walk(_parse(source, path)):
         functions += isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         classes += isinstance(node, ast.ClassDef)
     return ModuleSize(path, len(source.splitlines()), functions, classes)
+
+
+# Python 3.11 counts the depth of trees under construction for all threads together, and raises SystemError where two
+# threads build some at once, as one does that formats a traceback (https://github.com/python/cpython/issues/106905).
+@retry(retry=retry_if_exception_type(SystemError), stop=stop_after_attempt(_PARSE_ATTEMPTS), reraise=True)
+def _parse(source: bytes, path: Path) -> ast.Module:
+    return ast.parse(source, filename=str(path))
