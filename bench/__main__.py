@@ -64,7 +64,7 @@ def main(benchmark: str, jobs: int | None, rounds: int, json_file: Path | None, 
         json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def _report(benchmark: str, jobs: int, rounds: int, server: dict[str, str]) -> dict[str, Any]:
+def _report(benchmark: str, jobs: int, rounds: int, server: dict[str, Any]) -> dict[str, Any]:
     """Return the part of a report that is known before the run: the load, for one, must not count the run itself."""
     return {
         "benchmark": benchmark,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import statistics
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +24,7 @@ SERVER_SETTINGS: Final = (
     "autovacuum",
     "jit",
 )
+_COMMITS: Final = 50
 
 
 def describe_machine() -> dict[str, Any]:
@@ -36,13 +39,23 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def describe_server(url: str) -> dict[str, str]:
-    """Return the server's version and the settings that decide what a commit costs."""
-    with psycopg.connect(url) as connection:
+def describe_server(url: str) -> dict[str, Any]:
+    """Return the server's version, the settings that decide what a commit costs, and what one does cost here."""
+    with psycopg.connect(url, autocommit=True) as connection:
         rows = connection.execute(
             "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s)", (list(SERVER_SETTINGS),)
         ).fetchall()
-    return dict(rows)
+        return {**dict(rows), "commit_milliseconds": round(_commit_seconds(connection) * 1e3, 3)}
+
+
+def _commit_seconds(connection: psycopg.Connection[Any]) -> float:
+    """Return the median time of a durable commit that writes almost nothing: it shows a disk that only pretends."""
+    seconds = []
+    for _ in range(_COMMITS):
+        begin = time.perf_counter()
+        connection.execute("SELECT pg_logical_emit_message(true, 'callboard bench', '')")
+        seconds.append(time.perf_counter() - begin)
+    return statistics.median(seconds)
 
 
 def _cpu_model() -> str:

@@ -50,7 +50,9 @@ def test_a_benchmark_reports_what_is_documented(benchmark: str, rounds: int, ser
     report = run(tmp_path, benchmark, "--jobs", "20", "--rounds", str(rounds), "--database-url", server.url)
     assert set(report) == SURROUNDINGS | COMPARED
     assert (report["benchmark"], report["jobs"], report["rounds"]) == (benchmark, 20, rounds)
-    assert {"fsync", "synchronous_commit", "shared_buffers", "server_version"} <= set(report["server"])
+    assert {"fsync", "synchronous_commit", "shared_buffers", "server_version", "commit_milliseconds"} <= set(
+        report["server"]
+    )
     assert {"cpu", "cores", "system", "python", "libraries", "load_average"} <= set(report["machine"])
     assert [len(taken) for taken in report["measurements"].values()] == [rounds, rounds]
     assert report["ratio_to_baseline"] > 0
