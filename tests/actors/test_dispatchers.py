@@ -10,6 +10,7 @@ import pykka
 import pytest
 
 from callboard.actors.errors import ConfigurationError, WouldDeadlock
+from callboard.actors.future import EventFuture
 from callboard.actors.loop_dispatcher import LoopDispatcher
 from callboard.actors.pool_dispatcher import PoolDispatcher
 from callboard.actors.system import ActorSystem
@@ -206,6 +207,15 @@ def test_a_cycle_of_waits_on_the_pool_raises_in_the_one_that_closes_it(
 
     with pytest.raises(WouldDeadlock, match=" -> ".join(["PoolCaller .*"] * (length + 1))):
         refs[0].ask(ask_from(0))
+
+
+def test_a_wait_that_is_over_closes_no_cycle(threaded_system: ActorSystem) -> None:
+    """Its thread may not have woken up yet."""
+    one, other = threaded_system.spawn(PoolCaller), threaded_system.spawn(PoolCaller)
+    over: EventFuture[None] = EventFuture(other.actor_inbox)
+    over.set(None)
+    one.actor_inbox.waits_for = over
+    assert other.ask(lambda _: one.ask(lambda _: "answer")) == "answer"
 
 
 def test_a_chain_of_waits_on_the_pool_is_fine(threaded_system: ActorSystem) -> None:

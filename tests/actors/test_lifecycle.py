@@ -9,7 +9,7 @@ import pytest
 
 from callboard.actors.actor import EventActor
 from callboard.actors.errors import ActorError
-from callboard.actors.messages import Terminated
+from callboard.actors.messages import Kill, Terminated
 from callboard.actors.ref import EventRef
 from callboard.actors.system import ActorSystem
 from tests.actors.players import PATIENCE_SECONDS, Caller, Child, Parent, PoolCaller, Recorder, Waiter, held
@@ -222,6 +222,18 @@ def test_kill_abandons_a_pool_thread_whose_handler_does_not_return(threaded_syst
     for answer in answers:
         answer.get()
     assert pool.abandoned_threads == 0
+
+
+def test_a_kill_that_comes_just_before_a_handlers_task_cancels_it(threaded_system: ActorSystem) -> None:
+    def handler(actor: PoolCaller) -> Any:
+        # As kill() does, with its look for a task to cancel already over.
+        actor._cell.killing = True
+        actor._cell.post_system(Kill(), first=True)
+        return asyncio.Event().wait()
+
+    ref = threaded_system.spawn(PoolCaller)
+    ref.tell(handler)
+    assert ref.termination().get(timeout=PATIENCE_SECONDS) == Terminated(ref, "killed")
 
 
 def test_a_thread_may_come_back_while_it_is_being_abandoned(threaded_system: ActorSystem) -> None:

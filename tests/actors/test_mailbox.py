@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pykka
@@ -84,6 +85,54 @@ async def test_no_policy_drops_or_refuses_a_stop(system: ActorSystem) -> None:
             ref.tell("may push out the first message, but not the stop")
         assert await stopped
     assert system.dead_letters.counts() == {"drop_oldest": 1, "unhandled_at_stop": 1}
+
+
+async def test_drop_oldest_drops_the_newest_where_the_oldest_is_a_stop(system: ActorSystem) -> None:
+    ref = system.spawn(bounded("drop_oldest", capacity=1))
+    stopped = ref.stop(block=False)
+    ref.tell("pushes nothing out")
+    assert await stopped
+    assert (await ref.termination()).reason == "normal"
+    assert [letter.message for letter in system.dead_letters.recent()] == ["pushes nothing out"]
+
+
+async def test_a_message_that_comes_as_the_mailbox_goes_idle_is_handled(system: ActorSystem) -> None:
+    """The sender finds it scheduled, the dispatcher has just found it empty."""
+    ref = system.spawn(Recorder)
+    await ref.ask("first", block=False)
+    cell = ref.actor_inbox
+    cell._scheduled = LateSender(cell._scheduled, lambda: ref.tell("late"))  # type: ignore[assignment]
+    ref.tell("second")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert cell.actor.received == ["first", "second", "late"]
+
+
+async def test_an_actor_that_becomes_ready_as_the_loop_goes_idle_is_run(system: ActorSystem) -> None:
+    ref, other = system.spawn(Recorder), system.spawn(Recorder)
+    await ref.ask("first", block=False)
+    await asyncio.sleep(0)
+    dispatcher = system.loop_dispatcher
+    dispatcher._armed = LateSender(dispatcher._armed, lambda: other.tell("late"))  # type: ignore[assignment]
+    ref.tell("second")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert other.actor_inbox.actor.received == ["late"]
+
+
+class LateSender:
+    """A lock whose first release is overtaken by a sender."""
+
+    def __init__(self, lock: threading.Lock, send: Callable[[], object]) -> None:
+        self.acquire = lock.acquire
+        self.lock = lock
+        self.send: Callable[[], object] | None = send
+
+    def release(self) -> None:
+        send, self.send = self.send, None
+        if send is not None:
+            send()
+        self.lock.release()
 
 
 def test_block_waits_for_room(threaded_system: ActorSystem) -> None:
