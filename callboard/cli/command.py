@@ -89,6 +89,7 @@ log_level_option = click.option(
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
     show_default=True,
+    help="Least level that is logged.",
 )
 
 log_format_option = click.option(

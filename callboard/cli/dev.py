@@ -23,7 +23,7 @@ from .command import (
 from .command import metrics_port as metrics_port_type
 from .errors import masked
 from .logs import configure_logging
-from .modules import import_modules, require_jobs
+from .modules import import_modules, queues_of_jobs, require_jobs
 from .output import print_fields
 from .serving import serve
 from .settings import worker_settings
@@ -31,6 +31,8 @@ from .shutdown import ShutdownSignals
 
 URL_FILE = "url"
 """In the data folder, readable by its owner: the server's address with its password, for other terminals."""
+SLOTS = 100
+"""Of each queue, where nobody chose queues."""
 
 
 @command("dev")
@@ -74,6 +76,7 @@ def dev(
     import_modules(modules)
     if modules:
         require_jobs(modules)
+        settings = _with_all_queues(settings)
     with ShutdownSignals() as signals:
         click.echo(f"Starting a private PostgreSQL in {data} ...", err=True)
         with EmbeddedServer(data) as server:
@@ -83,6 +86,14 @@ def dev(
             _write_url(data, server.url)
             settings = settings.model_copy(update={"database_url": SecretStr(server.url), "direct_database_url": None})
             serve(settings, signals, work=bool(modules), announce=lambda runtime: _announce(runtime, settings, data))
+
+
+def _with_all_queues(settings: Settings) -> Settings:
+    """Unless somebody chose queues, work on every queue that the jobs go to."""
+    if "queues" in settings.model_fields_set:
+        return settings
+    others = dict.fromkeys(sorted(queues_of_jobs()), SLOTS)
+    return settings.model_copy(update={"queues": settings.queues | others})
 
 
 def _write_url(data: Path, url: str) -> None:

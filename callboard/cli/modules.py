@@ -62,6 +62,11 @@ def require_jobs(modules: Sequence[str]) -> None:
         )
 
 
+def queues_of_jobs() -> frozenset[str]:
+    """Return the queues that the imported jobs go to, unless a spawn says otherwise."""
+    return frozenset(default_registry.require(kind).spawn_options.queue for kind in default_registry.kinds())
+
+
 def _registered(kind: str) -> JobDefinition[Any, Any]:
     try:
         return default_registry.require(kind)

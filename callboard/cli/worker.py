@@ -19,7 +19,7 @@ from .command import (
 )
 from .command import metrics_port as metrics_port_type
 from .logs import configure_logging
-from .modules import import_modules, require_jobs
+from .modules import import_modules, queues_of_jobs, require_jobs
 from .serving import serve
 from .settings import DEFAULT_METRICS_PORT, require_database, worker_settings
 from .shutdown import ShutdownSignals
@@ -27,7 +27,18 @@ from .shutdown import ShutdownSignals
 _log = logging.getLogger("callboard.cli")
 
 
-@command("worker")
+_EXIT_CODES = """\b
+Exit codes:
+  0    stopped in order
+  2    usage
+  69   no database, or one without the schema that this code needs
+  70   the root supervisor gave up
+  78   wrong settings, or a module that does not import
+  130  ended by a third SIGINT (143: SIGTERM)
+"""
+
+
+@command("worker", epilog=_EXIT_CODES)
 @click.argument("modules", nargs=-1, required=True, metavar="MODULE...")
 @queue_option
 @database_url_option
@@ -50,19 +61,10 @@ def worker(
     log_format: str,
     log_level: str,
 ) -> None:
-    r"""Run the jobs that MODULEs define, until SIGTERM or SIGINT.
+    """Run the jobs that MODULEs define, until SIGTERM or SIGINT.
 
     The first signal drains: no job is claimed any more, running ones may end within --drain-timeout, and the rest goes
     back to its queue without a counted attempt. A second signal ends the waiting, a third the process.
-
-    \b
-    Exit codes:
-      0    stopped in order
-      2    usage
-      69   no database, or one without the schema that this code needs
-      70   the root supervisor gave up
-      78   wrong settings, or a module that does not import
-      130  ended by a third SIGINT (143: SIGTERM)
     """
     settings = worker_settings(
         database_url,
@@ -85,3 +87,5 @@ def _announce(runtime: Runtime) -> None:
     _log.info(
         "worker %s runs; queues: %s; kinds: %s; %s", runtime.node, queues, ", ".join(default_registry.kinds()), metrics
     )
+    for queue in sorted(queues_of_jobs() - runtime.settings.queues.keys()):
+        _log.info("no --queue %s: jobs that go there are left to other workers", queue)

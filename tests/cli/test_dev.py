@@ -52,7 +52,7 @@ def test_a_server_and_a_worker(invoke: Invoke, project: Path) -> None:
         assert password not in dev.stdout.read_text() + dev.stderr.read_text()
         assert served["database"] == url.replace(password, "***")
         assert served["elsewhere"] == 'export CALLBOARD_DATABASE_URL="$(cat .callboard/url)"'
-        assert served["queues"] == "default=100"
+        assert served["queues"] == "default=100, slow=100"
         assert served["jobs"].startswith("app_jobs.fail, app_jobs.greet")
         for address in (served["metrics"], *served["probes"].split()):
             wait_until(lambda address=address: answers(address), timeout_seconds=WAIT_SECONDS)

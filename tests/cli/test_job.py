@@ -48,6 +48,14 @@ def end(database: Database, job_id: str, status: str = "failed") -> None:
         WHERE id = '{job_id}'""")
 
 
+def run(database: Database, job_id: str) -> None:
+    """Claim a job as a worker would have."""
+    database.execute(
+        "UPDATE callboard.jobs SET status = 'running', lease_expires_at = now() + interval '1 h', started_at = now(),"
+        f" attempt = 1, node = 'host:1:abcd' WHERE id = '{job_id}'"
+    )
+
+
 def test_a_job_is_spawned_by_its_module(invoke: Invoke, database: Database) -> None:
     result = invoke("job", "spawn", "app_jobs:greet", '"Ada"', 3)
 
@@ -206,6 +214,28 @@ def test_what_is_no_terminal_gets_plain_lines(invoke: Invoke, database: Database
     assert heading.index("DETAIL") == row.index("ValueError")
 
 
+def test_list_says_what_matters_about_each(invoke: Invoke, database: Database) -> None:
+    parked, running, failed = (spawn(invoke, "app_jobs:greet", '"Ada"') for _ in range(3))
+    database.execute(f"UPDATE callboard.jobs SET waiting_on = 'children' WHERE id = '{parked}'")
+    run(database, running)
+    end(database, failed)
+    database.execute(f"UPDATE callboard.jobs SET error = NULL WHERE id = '{failed}'")
+    lines = succeeded(invoke("job", "list")).splitlines()[1:]
+    assert [line.split("Z  ")[-1].strip() for line in lines] == [
+        "attempts_exhausted",
+        "on host:1:abcd",
+        "waits for its children",
+    ]
+
+
+def test_a_page_says_how_to_get_the_next(invoke: Invoke, database: Database) -> None:
+    spawn(invoke, "app_jobs:greet", '"Ada"')
+    newest = spawn(invoke, "app_jobs:greet", '"Ada"')
+    result = invoke("job", "list", "--limit", 1)
+    assert result.stderr == f"There are more: --before {newest}\n"
+    assert invoke("job", "list", "--limit", 2).stderr == ""
+
+
 def test_show_has_everything(invoke: Invoke, database: Database) -> None:
     job_id = spawn(invoke, "app_jobs:fail", 1)
     end(database, job_id)
@@ -298,10 +328,7 @@ def test_retry_leaves_the_others_alone(invoke: Invoke, database: Database) -> No
     held = spawn(invoke, "app_jobs:greet", '"Ada"', "-o", "hold=true")
     running, parked = spawn(invoke, "app_jobs:greet", '"Ada"'), spawn(invoke, "app_jobs:greet", '"Ada"')
     database.execute(f"UPDATE callboard.jobs SET waiting_on = 'children' WHERE id = '{parked}'")
-    database.execute(
-        "UPDATE callboard.jobs SET status = 'running', lease_expires_at = now() + interval '1 h', node = 'n',"
-        f" started_at = now(), attempt = 1 WHERE id = '{running}'"
-    )
+    run(database, running)
     unknown = str(uuid7())
     result = invoke("job", "retry", held, running, parked, unknown, "--json")
     assert [job["outcome"] for job in document(result)["jobs"]] == [

@@ -124,6 +124,7 @@ def test_works_on_its_queues_and_serves_its_metrics(invoke: Invoke, database: Da
         lines = [json.loads(line) for line in worker.stderr.read_text().splitlines()]
         (announced,) = [line["message"] for line in lines if line["message"].startswith("worker ")]
         assert "; queues: slow=2, other=3; kinds: app_jobs.fail, app_jobs.greet, app_jobs.stubborn" in announced
+        assert "no --queue default: jobs that go there are left to other workers" in worker.stderr.read_text()
         metrics = announced.rpartition(" ")[2]
         with urllib.request.urlopen(metrics, timeout=WAIT_SECONDS) as response:
             page = response.read().decode()
@@ -194,4 +195,4 @@ def test_a_taken_port(invoke: Invoke, database: Database, folder: Path) -> None:
 
 
 def test_help_lists_the_exit_codes(invoke: Invoke) -> None:
-    assert "70   the root supervisor gave up" in succeeded(invoke("worker", "--help"))
+    assert "\n    70   the root supervisor gave up\n" in succeeded(invoke("worker", "--help"))
