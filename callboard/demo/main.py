@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from callboard import CallboardError, Runtime, Settings
+from callboard import Runtime, Settings
 from callboard.persistence.embedded import EmbeddedServer
 from callboard.persistence.migrate import migrate
 
@@ -33,27 +33,29 @@ def run(settings: Settings, *, json_output: bool = False, package_limit: int | N
         package_limit: read only so many packages; default: the whole library.
 
     Returns:
-        The exit code: 0 if every job ended as it should and the totals are right, 1 if not or if there was no run,
-        130 after Ctrl-C.
+        The exit code: 0 if every job ended as it should and the totals are right, 1 if not, 130 after Ctrl-C.
+
+    Raises:
+        StoreUnavailable, ServerTooOld, SchemaMissing, SchemaMismatch: the given database is not usable, or went away.
+        EmbeddedServerError: there is none, and no private server could be started.
+        ConfigurationError: the metrics port is taken, or this Python has no library to read.
     """
     screen = Screen(json_output=json_output)
     plan = make_plan(package_limit)
+    shared = settings.database_url is not None
     try:
         with _database(settings, screen) as with_database:
-            report = asyncio.run(_run(_for_plan(with_database, plan), plan, screen))
+            report = asyncio.run(_run(_for_plan(with_database, plan), plan, screen, shared=shared))
     except KeyboardInterrupt:
         screen.interrupted()
         return EXIT_INTERRUPTED
-    except CallboardError as error:
-        screen.error(str(error))
-        return EXIT_DIFFERENT
     screen.report(report)
     return EXIT_OK if report.ok else EXIT_DIFFERENT
 
 
-async def _run(settings: Settings, plan: Plan, screen: Screen) -> Report:
+async def _run(settings: Settings, plan: Plan, screen: Screen, *, shared: bool) -> Report:
     async with Runtime(settings) as runtime:
-        screen.opening(plan, runtime.metrics_url)
+        screen.opening(plan, runtime.metrics_url, shared=shared)
         try:
             with screen.bars(plan) as bars:
                 performance = await perform(runtime, plan, bars.update)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
+from callboard import ConfigurationError
+
 from .jobs import count_package, hash_flaky_file, hash_module, parse_module, wait_for_change
 from .library import by_package, find_modules, first_packages, library_folder
 
@@ -96,7 +98,17 @@ def make_plan(package_limit: int | None = None) -> Plan:
 
     Args:
         package_limit: take only so many packages, and no module outside a package; default: the whole library.
+
+    Raises:
+        ConfigurationError: the library has no source files, as where Python was installed without them.
     """
     folder = library_folder()
     packages = by_package(folder, find_modules(folder))
-    return Plan(folder, packages if package_limit is None else first_packages(packages, package_limit))
+    if package_limit is not None:
+        packages = first_packages(packages, package_limit)
+    if not packages:
+        raise ConfigurationError(
+            f"no Python files in {folder}, the standard library of this Python: run the demo by a Python that has "
+            f"its library as source files"
+        )
+    return Plan(folder, packages)

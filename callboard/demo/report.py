@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from callboard import JobRecord, Status
+from callboard import HistoryRow, JobRecord, Reason, Status
 from callboard.actors.jobs.definition import default_registry
 
 from .expected import Totals
@@ -44,6 +44,7 @@ class Report:
     refusal: str | None
     jobs: int
     attempts: int
+    interrupted: int
     seconds: float
     jobs_per_second: float
     kinds: tuple[KindReport, ...]
@@ -57,6 +58,7 @@ class Report:
 def make_report(
     records: Sequence[JobRecord],
     *,
+    histories: Sequence[Sequence[HistoryRow]],
     differences: Sequence[str],
     run: str,
     library: Path,
@@ -79,6 +81,7 @@ def make_report(
         refusal=refusal,
         jobs=len(records),
         attempts=sum(record.attempt for record in records),
+        interrupted=sum(row.reason is Reason.LEASE_EXPIRED for history in histories for row in history),
         seconds=round(seconds, 3),
         jobs_per_second=_rate(records, seconds),
         kinds=kind_reports(records, began),

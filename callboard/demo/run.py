@@ -80,6 +80,7 @@ async def check(runtime: Runtime, plan: Plan, performance: Performance) -> Repor
         found.append("a spawn with an argument of the wrong type was not refused")
     return make_report(
         records,
+        histories=histories,
         differences=found,
         run=plan.run,
         library=plan.folder,

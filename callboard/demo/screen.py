@@ -33,10 +33,6 @@ class Screen:
         # A file's lines are as long as they are: somebody may search it.
         self._console.print(text, soft_wrap=not self._console.is_terminal)
 
-    def error(self, message: str) -> None:
-        """Say why there is no report."""
-        Console(stderr=True, highlight=False).print(f"[red]Error:[/] {escape(message)}", soft_wrap=True)
-
     def interrupted(self) -> None:
         """Say that somebody pressed Ctrl-C, and what became of the jobs."""
         self.note("[yellow]Interrupted:[/] the jobs that had not ended are cancelled, and everything is stopped.")
@@ -50,13 +46,16 @@ class Screen:
         with self._console.status(text):
             yield
 
-    def opening(self, plan: Plan, metrics_url: str | None) -> None:
-        """Say what begins, and where to scrape it."""
+    def opening(self, plan: Plan, metrics_url: str | None, *, shared: bool) -> None:
+        """Say what begins, and where to scrape it; on a shared database, also how another process can help."""
         self.note(
             f"[bold]{plan.run}[/] reads the standard library of this Python: {len(plan.modules):,} modules, "
             f"{len(plan.split)} packages, {sum(plan.jobs.values()):,} jobs."
         )
         self.note(f"Scrape it while it runs: [cyan]{metrics_url}/metrics[/]")
+        if shared:
+            queues = " ".join(f"--queue {queue}={slots}" for queue, slots in plan.queues.items())
+            self.note(f"Another process can help: [cyan]callboard worker callboard.demo.jobs {queues}[/]")
 
     @contextmanager
     def bars(self, plan: Plan) -> Generator[Bars]:
@@ -91,6 +90,10 @@ class Screen:
             f"Scraped: {report.metrics_samples:,} samples from {report.metrics_url}/metrics, "
             f"which is closed now; `callboard dev` keeps one open."
         )
+        if report.interrupted:
+            self.note(
+                f"Interrupted: {report.interrupted:,} attempts, by the death of their worker; their jobs ran again."
+            )
         self._show_verdict(report)
 
     def _show_verdict(self, report: Report) -> None:

@@ -12,13 +12,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from callboard import Settings
+from callboard import ConfigurationError, SchemaMissing, Settings
 from callboard.demo import main, spawn
 from callboard.demo.plan import make_plan
 from tests.support.waiting import wait_until
 
 PACKAGES = 2
-START = "import sys; from callboard import Settings; from callboard.demo.main import run; sys.exit(run(Settings()))"
+COMMAND = [sys.executable, "-m", "callboard.cli", "demo"]
 
 
 def quick(database_url: str) -> Settings:
@@ -53,16 +53,22 @@ def test_json_prints_the_report_and_nothing_else_on_stdout(
     assert statuses["wait_for_change"] == {"failed": 1, "cancelled": 1}
     assert statuses["count_package"] == {"completed": PACKAGES}
     assert report["metrics_url"] in shown.err
+    assert keys(report) == documented_keys()
 
 
-def test_the_report_has_the_documented_keys(database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.run(quick(database_url), json_output=True, package_limit=1) == 0
-    report = json.loads(capsys.readouterr().out)
+def keys(report: dict[str, Any]) -> set[str]:
+    totals = report["totals"]
+    return {
+        *report,
+        *(f"kinds.{key}" for key in report["kinds"][0]),
+        *(f"totals.{key}" for key in totals),
+        *(f"totals.longest.{key}" for key in totals["longest"][0]),
+    }
+
+
+def documented_keys() -> set[str]:
     page = (Path(__file__).parents[2] / "docs" / "demo.md").read_text().partition("## `--json`")[2]
-    documented = set(re.findall(r"^\| `([a-z0-9_.]+)` \|", page, re.MULTILINE))
-    keys = {*report, *(f"kinds.{key}" for key in report["kinds"][0]), *(f"totals.{key}" for key in report["totals"])}
-    keys |= {f"totals.longest.{key}" for key in report["totals"]["longest"][0]}
-    assert documented == keys
+    return set(re.findall(r"^\| `([a-z0-9_.]+)` \|", page, re.MULTILINE))
 
 
 def test_jobs_of_earlier_runs_do_not_count(database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,10 +95,15 @@ def test_a_job_that_ends_otherwise_than_it_should_fails_the_run(
 def test_a_database_without_the_schema_is_named(
     empty_database_url: str, capsys: pytest.CaptureFixture[str], json_output: bool
 ) -> None:
-    assert main.run(quick(empty_database_url), json_output=json_output, package_limit=1) == 1
-    shown = capsys.readouterr()
-    assert "callboard migrate" in shown.err
-    assert shown.out == ""
+    with pytest.raises(SchemaMissing, match="callboard migrate"):
+        main.run(quick(empty_database_url), json_output=json_output, package_limit=1)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_python_without_its_library_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("callboard.demo.plan.library_folder", lambda: tmp_path)
+    with pytest.raises(ConfigurationError, match="no Python files"):
+        main.run(Settings(database_url=None))
 
 
 def test_without_a_database_a_private_server_is_started(capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,7 +114,7 @@ def test_without_a_database_a_private_server_is_started(capsys: pytest.CaptureFi
 @pytest.mark.processes
 def test_ctrl_c_cancels_what_has_not_ended_and_exits_130(database_url: str) -> None:
     environment = {**os.environ, "CALLBOARD_DATABASE_URL": database_url}
-    process = subprocess.Popen([sys.executable, "-c", START], env=environment, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(COMMAND, env=environment, stdout=subprocess.PIPE, text=True)
     with process, psycopg.connect(database_url, autocommit=True) as connection:
         wait_until(lambda: _count(connection, "status = 'completed'") > 10, timeout_seconds=60)
         process.send_signal(signal.SIGINT)

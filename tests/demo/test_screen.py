@@ -2,22 +2,23 @@
 
 import pytest
 
-from callboard import Status
+from callboard import Reason, Status
 from callboard.demo.expected import Totals
 from callboard.demo.library import ModuleSize
 from callboard.demo.plan import make_plan
 from callboard.demo.report import Report, make_report
 from callboard.demo.screen import Screen
 
-from .histories import make_record
+from .histories import make_history, make_record
 
 PLAN = make_plan(1)
 TOTALS = Totals(1, 2, "abc", 1, 3, 4, 5, (ModuleSize(PLAN.modules[0], 3, 4, 5),))
 
 
-def report(differences: tuple[str, ...] = ()) -> Report:
+def report(differences: tuple[str, ...] = (), *reasons: Reason) -> Report:
     return make_report(
         [make_record(kind=kind) for kind in PLAN.jobs] + [make_record(Status.FAILED, 3)],
+        histories=[make_history(*reasons)],
         differences=differences,
         run=PLAN.run,
         library=PLAN.folder,
@@ -40,6 +41,7 @@ def test_jobs_that_have_not_ended_have_no_rate() -> None:
     record = make_record(Status.RUNNING, kind=next(iter(PLAN.jobs)))
     made = make_report(
         [record],
+        histories=[],
         differences=["is running"],
         run=PLAN.run,
         library=PLAN.folder,
@@ -60,6 +62,21 @@ def test_the_tables_fit_on_80_columns(capsys: pytest.CaptureFixture[str], monkey
     assert len(kinds) <= 80
     assert any(line.split() == ["all", "6", "5", "1", "0", "8", "3"] for line in lines)
     assert "…" not in "".join(lines)
+
+
+def test_attempts_that_died_with_their_worker_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen().report(report((), Reason.CLAIMED, Reason.LEASE_EXPIRED, Reason.CLAIMED, Reason.LEASE_EXPIRED))
+    assert "Interrupted: 2 attempts, by the death of their worker" in capsys.readouterr().out
+    Screen().report(report((), Reason.CLAIMED, Reason.SUCCEEDED))
+    assert "Interrupted" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_shared_database_can_have_more_workers(capsys: pytest.CaptureFixture[str], shared: bool) -> None:
+    Screen().opening(PLAN, "http://127.0.0.1:1", shared=shared)
+    shown = capsys.readouterr().out
+    assert "http://127.0.0.1:1/metrics" in shown
+    assert ("callboard worker callboard.demo.jobs --queue demo-" in shown) is shared
 
 
 def test_differences_are_listed_until_there_are_too_many(capsys: pytest.CaptureFixture[str]) -> None:
