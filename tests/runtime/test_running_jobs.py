@@ -157,6 +157,7 @@ async def test_promise_6_a_timeout_ends_the_code_and_frees_the_slot(runtime: Run
             with pytest.raises(JobFailed, match=r"longer than timeout_seconds=0\.05"):
                 await ref.result(WAIT_SECONDS)
         assert cleaned_up.is_set()
+        await asyncio.wait_for(runtime._worker.running.wait_empty(), WAIT_SECONDS)
         assert runtime._worker.threads.abandoned == 1
         assert runtime._worker.running.slots.used["other"] == 0
     finally:
