@@ -6,8 +6,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from callboard import CallboardError, QueueFull
-from callboard.cli.errors import ExitCode, exit_code, masked
+from callboard import (
+    CallboardError,
+    ConfigurationError,
+    InvalidArguments,
+    JobDefinitionError,
+    PayloadTooLarge,
+    QueueFull,
+    SchemaMismatch,
+    SchemaMissing,
+    ServerTooOld,
+    StoreUnavailable,
+    UnknownJobKind,
+)
+from callboard.actors.errors import EmbeddedServerError
+from callboard.cli.errors import ExitCode, SupervisorGaveUp, exit_code, masked
 
 from .support import Database, Invoke, error_of
 
@@ -152,6 +165,26 @@ def test_uvloop_that_is_not_there(invoke: Invoke, database: Database, monkeypatc
 )
 def test_passwords_are_masked(text: str, expected: str) -> None:
     assert masked(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InvalidArguments, 65),
+        (PayloadTooLarge, 65),
+        (UnknownJobKind, 65),
+        (StoreUnavailable, 69),
+        (ServerTooOld, 69),
+        (SchemaMissing, 69),
+        (SchemaMismatch, 69),
+        (EmbeddedServerError, 69),
+        (SupervisorGaveUp, 70),
+        (ConfigurationError, 78),
+        (JobDefinitionError, 78),
+    ],
+)
+def test_exit_codes(error: type[CallboardError], code: int) -> None:
+    assert exit_code(error("?")) == code
 
 
 def test_every_other_error_is_a_plain_failure() -> None:

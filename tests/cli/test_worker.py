@@ -1,7 +1,6 @@
 """`callboard worker`: real processes, real signals."""
 
 import json
-import os
 import signal
 import socket
 import urllib.request
@@ -172,16 +171,17 @@ def test_a_root_supervisor_that_gives_up(
     assert result.exit_code == 70
 
 
-def test_a_signal_while_it_starts(
-    invoke: Invoke, database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Slow(Runtime):
-        async def start(self) -> None:
-            os.kill(os.getpid(), signal.SIGTERM)
-            await self.wait_given_up()  # for ever
-
-    monkeypatch.setattr(serving, "Runtime", Slow)
-    assert RUNS not in invoke("worker", "app_jobs", "--metrics-port", "none").stderr
+@pytest.mark.processes
+def test_a_signal_while_it_starts(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, and says nothing
+        silent.settimeout(WAIT_SECONDS)
+        url = f"postgresql://ada@127.0.0.1:{silent.getsockname()[1]}/postgres"
+        with running("worker", "app_jobs", "--metrics-port", 0, "--database-url", url, folder=folder) as worker:
+            connection, _ = silent.accept()
+            with connection:
+                worker.send(signal.SIGTERM)
+                assert worker.wait() == 0
+    assert worker.stderr.read_text() == ""
 
 
 def test_a_taken_port(invoke: Invoke, database: Database, folder: Path) -> None:
