@@ -22,7 +22,7 @@ async def nothing(number: int) -> None:
     started[number] = time.perf_counter()
 
 
-def make_runtime(url: str, *, work: bool, slots: int = 1000) -> Runtime:
+def make_runtime(url: str, *, work: bool, slots: int = 4000) -> Runtime:
     """Return a runtime with the default settings, but for its queue."""
     settings = Settings(database_url=url, queues={QUEUE: slots})
     return Runtime(settings, work=work, registry=REGISTRY)
