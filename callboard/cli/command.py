@@ -45,7 +45,7 @@ def queue_slots(text: str) -> tuple[str, int]:
     return name, int(slots)
 
 
-def metrics_port(text: str) -> int | str:
+def port_or_none(text: str) -> int | str:
     """Read a port number, or ``none`` (click takes None for an option that was not given)."""
     if text != "none" and not (text.isascii() and text.isdigit() and int(text) <= 65535):
         raise click.BadParameter(f"got {text!r}, expected a port from 1 to 65535, 0 for a free one, or none")

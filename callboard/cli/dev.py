@@ -18,9 +18,9 @@ from .command import (
     drain_timeout_option,
     log_format_option,
     log_level_option,
+    port_or_none,
     queue_option,
 )
-from .command import metrics_port as metrics_port_type
 from .errors import masked
 from .logs import configure_logging
 from .modules import import_modules, queues_of_jobs, require_jobs
@@ -47,7 +47,7 @@ SLOTS = 100
 @queue_option
 @click.option(
     "--metrics-port",
-    type=metrics_port_type,
+    type=port_or_none,
     metavar="PORT|none",
     help="Where /metrics and the probes are. Default: CALLBOARD_METRICS_PORT, or a free one.",
 )

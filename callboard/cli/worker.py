@@ -15,9 +15,9 @@ from .command import (
     drain_timeout_option,
     log_format_option,
     log_level_option,
+    port_or_none,
     queue_option,
 )
-from .command import metrics_port as metrics_port_type
 from .logs import configure_logging
 from .modules import import_modules, queues_of_jobs, require_jobs
 from .serving import serve
@@ -44,7 +44,7 @@ Exit codes:
 @database_url_option
 @click.option(
     "--metrics-port",
-    type=metrics_port_type,
+    type=port_or_none,
     metavar="PORT|none",
     help=f"Where /metrics and the probes are; 0 takes a free one. Default: CALLBOARD_METRICS_PORT, or "
     f"{DEFAULT_METRICS_PORT}.",
