@@ -9,11 +9,16 @@ import inspect
 import threading
 from collections.abc import AsyncIterator, Iterator
 
+import hypothesis
 import pytest
 
 from tests.support.clock import FakeClock
 from tests.support.leaks import assert_no_new_tasks, assert_no_new_threads
 from tests.support.postgres import Server, fresh_database, running_server, unique_name
+
+# An example's time says how busy the machine is; Hypothesis would fail those over 200 ms.
+hypothesis.settings.register_profile("callboard", deadline=None)
+hypothesis.settings.load_profile("callboard")
 
 
 @pytest.hookimpl(tryfirst=True)  # before the markers are read for -m
