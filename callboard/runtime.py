@@ -111,6 +111,7 @@ class Runtime(JobClient):
         self._root_watch: asyncio.Task[None] | None = None
         self._given_up = asyncio.Event()
         self._started = False
+        self._stopping: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Runtime:
         await self.start()
@@ -214,18 +215,25 @@ class Runtime(JobClient):
     # Stopping
 
     async def stop(self, *, drain_timeout_seconds: float | None = None) -> None:
-        """Stop in order: claim no more, let jobs end, write everything, close everything. Twice is fine.
+        """Stop in order: claim no more, let jobs end, write everything, close everything.
+
+        A second call, also one beside the first, waits for the first one's end.
 
         Args:
             drain_timeout_seconds: how long running jobs may take; what has not ended by then goes back to its queue
                 without a counted attempt. Default: ``settings.drain_timeout_seconds``.
         """
+        if self._stopping is None:
+            timeout = self.settings.drain_timeout_seconds if drain_timeout_seconds is None else drain_timeout_seconds
+            self._stopping = asyncio.ensure_future(self._stop(timeout))
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self, drain_timeout_seconds: float) -> None:
         self.health.draining()
         system, self._system = self._system, None
         worker = None if system is None else self._worker  # which hears of cancelled jobs, and of hurry, until drained
         if worker is not None and system is not None:
-            timeout = self.settings.drain_timeout_seconds if drain_timeout_seconds is None else drain_timeout_seconds
-            await worker.drain(timeout)
+            await worker.drain(drain_timeout_seconds)
             self._worker = None
         self._running = False
         self._waiters.fail(RuntimeStopped("the runtime stopped while somebody waited; the job itself is not touched"))

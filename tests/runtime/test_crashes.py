@@ -64,9 +64,12 @@ async def test_a_stop_lets_jobs_end(settings: Settings, registry: JobRegistry) -
         stop = asyncio.create_task(runtime.stop())
         while not (claimer._stopped and (claimer._claim is None or claimer._claim.done())):
             await asyncio.sleep(0)
+        second_stop = asyncio.create_task(runtime.stop(drain_timeout_seconds=0))
         later = await client.spawn(finishes)
+        assert not second_stop.done()
         go_on.set()
         await stop
+        await second_stop
         assert await ref.result(WAIT_SECONDS) == "in time"
         assert await later.status() is Status.PENDING
         assert (await client.summary()).nodes == ()
