@@ -134,6 +134,7 @@ class Runtime(JobClient):
         self._started = True
         try:
             await self._parts.store.open()
+            self.health.store_checked()
             await self._start_parts()
         except BaseException:
             await self.stop(drain_timeout_seconds=0)

@@ -76,9 +76,7 @@ async def test_promtool_finds_nothing_wrong(runtime: Runtime) -> None:
 
 
 async def test_probes(runtime: Runtime) -> None:
-    async with asyncio.timeout(WAIT_SECONDS):
-        while (await fetch(f"{runtime.metrics_url}/readyz"))[0] != 200:
-            await asyncio.sleep(0)
+    assert (await fetch(f"{runtime.metrics_url}/readyz"))[0] == 200
     assert (await fetch(f"{runtime.metrics_url}/livez"))[0] == 200
     runtime.health.draining()
     status, text = await fetch(f"{runtime.metrics_url}/readyz")
