@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from sqlalchemy.engine import make_url
 
 from callboard.persistence.embedded import EmbeddedServer
 from callboard.persistence.migrate import migrate
+
+_SETTLE_SECONDS = 0.25
 
 
 @contextmanager
@@ -63,11 +66,12 @@ class Spent:
 
 
 def read(connection: psycopg.Connection[Any]) -> Reading:
-    """Read the counters.
+    """Read the counters, after a moment in which backends that are ending can end.
 
-    ``commits`` lags: a backend reports when it has been idle for a while, or ends. Measured runtimes are stopped
-    before the second reading.
+    Only then their processor time is their parent's and their commits are counted. A backend that lives on reports its
+    commits when it has been idle for a while; measured runtimes are stopped before the second reading.
     """
+    time.sleep(_SETTLE_SECONDS)
     # WAL written by everybody on the server: a benchmark wants it to itself.
     row = connection.execute(
         "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint, (SELECT wal_fpi FROM pg_stat_wal), "
