@@ -68,11 +68,6 @@ class ThreadExecutor:
         return self._abandoned
 
     @property
-    def closed(self) -> bool:
-        """Whether no more calls are taken."""
-        return self._closed
-
-    @property
     def idle(self) -> int:
         """How many threads wait for a call."""
         return self._idle

@@ -327,7 +327,7 @@ def test_closing_answers_every_call_that_was_taken() -> None:
     waiting = [start(executor, lambda: 1)[1] for _ in range(3)]
     closer = threading.Thread(target=executor.close, args=(PATIENCE_SECONDS,))
     closer.start()
-    wait_until(lambda: executor.closed)
+    wait_until(lambda: executor._closed)  # nobody but this test needs to know
     release.set()
     closer.join(PATIENCE_SECONDS)
     assert first.result() == '"too late"'
