@@ -69,7 +69,10 @@ class JobStore(Protocol):
         """
 
     async def cancel(self, job_ids: Sequence[UUID], *, actor: str) -> list[Applied | Refused]:
-        """End unfinished jobs as ``cancelled``, whatever their status; final on return. Notifies their workers."""
+        """End unfinished jobs as ``cancelled``, whatever their status; final on return. Notifies their workers.
+
+        Their unfinished children are cancelled as well, and the children of those. Answers for ``job_ids`` only.
+        """
 
     async def release(self, job_ids: Sequence[UUID], *, actor: str) -> list[Applied | Refused]:
         """Queue held jobs (``created → pending``)."""

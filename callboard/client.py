@@ -184,7 +184,7 @@ class JobClient:
     # Changing
 
     async def cancel(self, job_ids: Sequence[UUID]) -> int:
-        """Cancel unfinished jobs, whatever they are doing; final in the database on return.
+        """Cancel unfinished jobs, whatever they are doing, and their children; final in the database on return.
 
         Returns:
             How many this call cancelled; the others had ended before, or do not exist.

@@ -22,6 +22,7 @@ from callboard.actors.jobs.decide import (
     Transition,
     decide,
 )
+from callboard.actors.jobs.spawning import require_living_parent
 from callboard.actors.jobs.state import Reason, Status, WaitingOn
 from callboard.actors.jobs.types import (
     Applied,
@@ -74,6 +75,9 @@ class MemoryStore:
         """Insert jobs."""
         if connection is not None:
             raise ConfigurationError("spawn(connection=…) needs PostgreSQL; this is the memory store: leave it out")
+        for job in jobs:
+            if job.parent_id is not None and (parent := self._jobs.get(job.parent_id)) is not None:
+                require_living_parent(parent.id, parent.status)
         now = self._clock.now()
         records = [new_record(job, now) for job in jobs]
         answers = [self._insert(record, actor, now) for record in records]
@@ -212,11 +216,20 @@ class MemoryStore:
         return woken
 
     async def cancel(self, job_ids: Sequence[UUID], *, actor: str) -> list[Applied | Refused]:
-        """End unfinished jobs as ``cancelled``."""
+        """End unfinished jobs as ``cancelled``, then their unfinished children, and theirs."""
         running = [job_id for job_id in dict.fromkeys(job_ids) if job_id in self._running]
         answers = await self._decide_and_apply(job_ids, Cancel(), actor)
         for job_id in running:
             self._hint("cancelled", str(job_id))
+        children = [
+            child
+            for answer in answers
+            if isinstance(answer, Applied)
+            for child in self._children.get(answer.job_id, {}).values()
+            if not self._jobs[child].status.is_terminal
+        ]
+        if children:
+            await self.cancel(children, actor=actor)
         return answers
 
     async def release(self, job_ids: Sequence[UUID], *, actor: str) -> list[Applied | Refused]:

@@ -113,7 +113,7 @@ class PostgresStore:
             with contextlib.suppress(pg.UniqueViolation):  # a repeated call: insert only what is missing
                 return await spawning.copy(connection, self._sql, jobs, actor)
         execute = spawning.execute_native(connection)
-        if len(jobs) == 1:
+        if len(jobs) == 1 and jobs[0].parent_id is None:
             return await spawning.insert(execute, self._sql, jobs, actor)
         async with connection.transaction():
             return await spawning.insert(execute, self._sql, jobs, actor)
@@ -147,8 +147,23 @@ class PostgresStore:
         return await self._native("apply", body)
 
     async def cancel(self, job_ids: Sequence[UUID], *, actor: str) -> list[Applied | Refused]:
-        """End unfinished jobs as ``cancelled``."""
-        return await self._decide_and_write("cancel", job_ids, Cancel(), actor)
+        """End unfinished jobs as ``cancelled``, then their unfinished children, and theirs.
+
+        A generation is a transaction of its own: children that end lock their parents, so to lock both here, parents
+        first, would deadlock with them. A parent that has ended gets no new children.
+        """
+        answers = await self._decide_and_write("cancel", job_ids, Cancel(), actor)
+        ended = [answer.job_id for answer in answers if isinstance(answer, Applied)]
+        while ended:
+            children = await self._unfinished_children(ended)
+            cancelled = await self._decide_and_write("cancel", children, Cancel(), actor)
+            ended = [answer.job_id for answer in cancelled if isinstance(answer, Applied)]
+        return answers
+
+    async def _unfinished_children(self, parent_ids: Sequence[UUID]) -> list[UUID]:
+        ids = {"ids": plain_array({parent_id.hex for parent_id in parent_ids})}
+        rows = await self._native("cancel", lambda own: _rows(own, self._sql.unfinished_children.native, ids))
+        return [child_id for (child_id,) in rows]
 
     async def release(self, job_ids: Sequence[UUID], *, actor: str) -> list[Applied | Refused]:
         """Queue held jobs."""

@@ -15,6 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 
 from callboard.actors.errors import ConfigurationError, StoreError
+from callboard.actors.jobs.spawning import require_living_parent
+from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import NewJob, Spawned
 
 from .literals import copy_field, plain_array, text_array
@@ -35,7 +37,12 @@ async def insert(execute: Execute, sql: Statements, jobs: Sequence[NewJob], acto
     """Insert jobs with their history; one round trip, a second one where some exist already.
 
     An existing job may end between the insert that it hindered and the look-up; the insert is then tried again.
+    Children need a transaction around this, in which their parents stay as they are.
+
+    Raises:
+        StaleAttempt: the parent of one has ended. Nothing was written.
     """
+    await _require_living_parents(execute, sql, jobs)
     answers: list[Spawned | None] = [None] * len(jobs)
     missing = list(range(len(jobs)))
     for _ in range(_ROUNDS):
@@ -46,6 +53,14 @@ async def insert(execute: Execute, sql: Statements, jobs: Sequence[NewJob], acto
         f"spawn: {len(missing)} jobs were hindered {_ROUNDS} times by others with their unique_key that had ended when "
         f"looked for, the first being {jobs[missing[0]].unique_key!r} of {jobs[missing[0]].kind!r}; try again"
     )
+
+
+async def _require_living_parents(execute: Execute, sql: Statements, jobs: Sequence[NewJob]) -> None:
+    parents = {job.parent_id.hex for job in jobs if job.parent_id is not None}
+    if not parents:
+        return
+    for parent_id, status in await execute(sql.share_parents, {"ids": plain_array(parents)}):
+        require_living_parent(UUID(str(parent_id)), Status(status))
 
 
 async def _insert_round(

@@ -178,6 +178,15 @@ SELECT id, status, token, attempt, max_attempts, deadline, now() FROM {jobs}
 WHERE id = ANY(CAST([ids uuid] AS uuid[])) ORDER BY id FOR NO KEY UPDATE
 """
 
+# A cancel locks the parent, too, so either it sees the children that are inserted here, or they see its end.
+_SHARE_PARENTS = """
+SELECT id, status FROM {jobs} WHERE id = ANY(CAST([ids uuid] AS uuid[])) ORDER BY id FOR SHARE
+"""
+
+_UNFINISHED_CHILDREN = """
+SELECT id FROM {jobs} WHERE parent_id = ANY(CAST([ids uuid] AS uuid[])) AND status IN ({unfinished}) ORDER BY id
+"""
+
 _RUN_NOW = """
 WITH changed AS (
     UPDATE {jobs} SET run_at = now()
@@ -255,6 +264,8 @@ class Statements:
         self.notify = self._statement(_NOTIFY)
         self.actual = self._statement(_ACTUAL)
         self.lock_jobs = self._statement(_LOCK_JOBS)
+        self.share_parents = self._statement(_SHARE_PARENTS)
+        self.unfinished_children = self._statement(_UNFINISHED_CHILDREN)
         self.run_now = self._statement(_RUN_NOW)
         self.renew = self._statement(_RENEW)
         self.progress = self._statement(_PROGRESS)

@@ -106,7 +106,7 @@ class JobContext:
 
         The children are spawned once. Then this function is unwound and gives its slot back; when the last child has
         ended it is called again from its start, and this time ``map`` returns. So what comes before a ``map`` runs
-        twice: keep it cheap and repeatable. Waiting costs no attempt.
+        twice: keep it cheap and repeatable. Waiting costs no attempt. Whoever cancels this job cancels its children.
 
         Args:
             job: the job of the children.

@@ -24,12 +24,11 @@ R = TypeVar("R")
 PATIENCE_SECONDS = 300.0
 """A run that takes longer hangs: it is ended, and the report says which jobs have not ended."""
 LOOK_INTERVAL_SECONDS = 0.2
+UNFINISHED = tuple(status for status in Status if not status.is_terminal)
 PAGE = 1000
 READERS = 8
 """Histories that are read at a time."""
 SCRAPE_TIMEOUT_SECONDS = 10.0
-SETTLE_SECONDS = 0.2
-UNFINISHED = tuple(status for status in Status if not status.is_terminal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +93,7 @@ async def check(runtime: Runtime, plan: Plan, performance: Performance) -> Repor
 async def cancel_unfinished(runtime: Runtime, plan: Plan) -> None:
     """Cancel what has not ended: nobody would run it any more."""
     unfinished = JobFilter(queues=tuple(plan.queues), statuses=UNFINISHED)
-    while records := await read_records(runtime, unfinished):
-        await runtime.cancel([record.id for record in records])
-        # A package's job that was being cancelled may just have been spawning its children: look again.
-        await asyncio.sleep(SETTLE_SECONDS)
+    await runtime.cancel([record.id for record in await read_records(runtime, unfinished)])
 
 
 async def read_records(runtime: Runtime, where: JobFilter) -> list[JobRecord]:

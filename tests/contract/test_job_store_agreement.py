@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from callboard.actors.clock import SystemClock
-from callboard.actors.errors import InvalidTransition
+from callboard.actors.errors import InvalidTransition, StaleAttempt
 from callboard.actors.jobs.decide import (
     Cancel,
     Event,
@@ -151,6 +151,13 @@ async def transitions(script: Script, model: JobStore) -> list[Transition]:
     return changes
 
 
+async def asked(call: Call, store: JobStore) -> Any:
+    try:
+        return await call(store)
+    except StaleAttempt:
+        return "the parent of one has ended"
+
+
 def comparable(answer: Any, *, ordered: bool) -> Any:
     if not isinstance(answer, list):
         return answer
@@ -166,7 +173,7 @@ async def test_both_stores_answer_the_same(both: tuple[JobStore, JobStore], seed
     for step in range(STEPS):
         name, call = await next_call(script, memory)
         ordered = name not in {"run_now", "rescue", "claim"}
-        expected, answer = [comparable(await call(store), ordered=ordered) for store in both]
+        expected, answer = [comparable(await asked(call, store), ordered=ordered) for store in both]
         assert answer == expected, f"seed {seed}, step {step}: {name}"
     for job_id in script.ids:
         assert [timeless(row) for row in await postgres.history(job_id)] == [

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from callboard.actors.errors import StoreError
+from callboard.actors.errors import StaleAttempt, StoreError
 from callboard.actors.jobs.decide import Cancel, Event, Fail, Park, Release, Snooze, Succeed, UnknownKind
 from callboard.actors.jobs.state import Reason, Status, WaitingOn
 from callboard.actors.jobs.types import Applied, ClaimedJob, Refused
@@ -279,11 +279,12 @@ async def test_a_retried_child_does_not_wake_its_parent(store: JobStore) -> None
     assert not await is_runnable(store, parent)
 
 
-async def test_a_cancelled_parent_stays_cancelled_when_its_children_end(store: JobStore) -> None:
+async def test_a_cancelled_family_stays_cancelled(store: JobStore) -> None:
     parent, [child] = await family(store, 1)
     await applied(store, outcome(parent, PARK))
     await store.cancel([parent.id], actor="client:me")
-    await applied(store, outcome(child, Succeed(None)))
+    [answer] = await store.apply([outcome(child, Succeed(None))], actor="node:here")
+    assert answer == Refused(child.id, "invalid", Status.CANCELLED, child.token)
     assert await claimed(store) == []
     assert (await record(store, parent.id)).status is Status.CANCELLED
 
@@ -298,3 +299,35 @@ async def test_no_wake_up_is_lost_however_parking_and_ending_interleave(store: J
         [again] = await claimed(store)
         assert again.id == parent.id
         await applied(store, outcome(again, Succeed(None)))
+
+
+async def test_a_cancelled_parent_takes_its_descendants_along(store: JobStore) -> None:
+    parent, (ended, runs) = await family(store, 2)
+    await applied(store, outcome(ended, Succeed("1")))
+    [waits] = await spawned(store, parent_id=parent.id, child_key="later", child_index=0, delay_seconds=1000)
+    [grandchild] = await spawned(store, parent_id=runs.id, child_key="part", child_index=0, delay_seconds=1000)
+    [stranger] = await spawned(store)
+
+    [answer] = await store.cancel([parent.id], actor="client:test")
+
+    assert answer == Applied(parent.id, Status.CANCELLED)
+    found = {
+        job_id: (await record(store, job_id)).status for job_id in (ended.id, runs.id, waits, grandchild, stranger)
+    }
+    assert found == {
+        ended.id: Status.COMPLETED,
+        runs.id: Status.CANCELLED,
+        waits: Status.CANCELLED,
+        grandchild: Status.CANCELLED,
+        stranger: Status.PENDING,
+    }
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_parent_that_has_ended_gets_no_new_children(store: JobStore, count: int) -> None:
+    parent = await running(store)
+    await store.cancel([parent.id], actor="client:test")
+    children = [new_job(parent_id=parent.id, child_key="part", child_index=index) for index in range(count)]
+    with pytest.raises(StaleAttempt, match="is cancelled, so it can have no new children"):
+        await store.spawn(children, actor="node:here")
+    assert await store.children(parent.id, "part") == []
