@@ -84,7 +84,11 @@ class Worker:
         self.threads = ThreadExecutor(settings.event_loop_threadpool_max_workers)
         self.retry = default_wait(settings.retry_initial_seconds, settings.retry_max_seconds)
         self.policy = Policy(unknown_kind_grace_seconds=settings.unknown_kind_grace_seconds)
-        self.environment = JobEnvironment(
+        self.environment = self._make_environment(registry, waiters, clock)
+
+    def _make_environment(self, registry: JobRegistry, waiters: Waiters, clock: Clock) -> JobEnvironment:
+        settings = self._settings
+        return JobEnvironment(
             registry=registry,
             executors={"async": EventLoopExecutor(self._loop), "thread": self.threads},
             services=self,
@@ -92,8 +96,8 @@ class Worker:
             running=self.running,
             waiters=waiters,
             progress=self._progress,
-            keeper=parts.keeper,
-            telemetry=telemetry,
+            keeper=self._parts.keeper,
+            telemetry=self._telemetry,
             clock=clock,
             policy=self.policy,
             retry=self.retry,

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 import hypothesis
 import pytest
 
-from tests.support.clock import FakeClock
+from callboard.testing import FakeClock
 from tests.support.leaks import assert_no_new_tasks, assert_no_new_threads
 from tests.support.postgres import Server, fresh_database, running_server, unique_name
 

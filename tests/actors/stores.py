@@ -9,7 +9,7 @@ from callboard.actors.jobs.decide import Transition
 from callboard.actors.jobs.identifier import uuid7
 from callboard.actors.jobs.types import Applied, ClaimedJob, NewJob, QueueDemand, Refused
 from callboard.persistence.memory_store import MemoryStore
-from tests.support.clock import FakeClock
+from callboard.testing import FakeClock
 
 
 class StageStore(MemoryStore):

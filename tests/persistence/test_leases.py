@@ -17,8 +17,8 @@ from callboard.actors.settings import Settings
 from callboard.persistence import stores
 from callboard.persistence.leases import PostgresAttemptKeeper
 from callboard.persistence.postgres_store import PostgresStore
+from callboard.testing import FakeClock
 from tests.contract.support import LONG_AGO, applied, claimed, outcome, record, running, spawned
-from tests.support.clock import FakeClock
 
 LEASE_SECONDS = 30.0
 

@@ -13,8 +13,8 @@ from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import JobFilter
 from callboard.persistence import stores
 from callboard.persistence.stores import StoreParts
+from callboard.testing import FakeClock
 from tests.contract.support import applied, claimed, new_job, outcome, record, running, spawned
-from tests.support.clock import FakeClock
 
 
 @pytest.fixture

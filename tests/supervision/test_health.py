@@ -13,7 +13,7 @@ from callboard.supervision.health import (
     readiness_state,
     startup,
 )
-from tests.support.clock import FakeClock
+from callboard.testing import FakeClock
 
 READY = HealthState(
     hang_limit_seconds=15,

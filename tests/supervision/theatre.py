@@ -10,7 +10,7 @@ from callboard.actors.system import ActorSystem
 from callboard.supervision.child_spec import ChildSpec
 from callboard.supervision.supervisor import Supervisor
 from callboard.supervision.supervisor_messages import CountChildren, WhichChildren
-from tests.support.clock import FakeClock
+from callboard.testing import FakeClock
 
 PATIENCE_SECONDS = 10
 
