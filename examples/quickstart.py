@@ -4,9 +4,10 @@ Start a database and a worker that knows this file's job in one terminal::
 
     callboard dev examples.quickstart
 
-and spawn the jobs in another, with the address that the first one printed::
+and spawn the jobs in another, which the first one tells how to find the database::
 
-    CALLBOARD_DATABASE_URL=... python -m examples.quickstart
+    export CALLBOARD_DATABASE_URL="$(cat .callboard/url)"
+    python -m examples.quickstart
 """
 
 import asyncio
