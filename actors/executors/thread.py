@@ -9,12 +9,16 @@ import threading
 import time
 from collections import deque
 from enum import Enum, auto
+from typing import Final
 
 from callboard.actors.jobs.call import Call, Outcome, Raised
 
 from .base import OnFinish, OnStart
 
 _log = logging.getLogger(__name__)
+
+LEFTOVERS_END_SECONDS: Final = 1.0
+"""How long tasks that a coroutine job left behind may take to end."""
 
 
 class _State(Enum):
@@ -211,4 +215,6 @@ async def _end_leftover_tasks() -> None:
     for task in leftovers:
         task.cancel()
     if leftovers:
-        await asyncio.wait(leftovers)
+        _, stubborn = await asyncio.wait(leftovers, timeout=LEFTOVERS_END_SECONDS)
+        for task in stubborn:
+            _log.warning("a task that a job left behind ignores its cancellation: %r", task)

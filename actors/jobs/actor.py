@@ -34,7 +34,7 @@ from .definition import JobDefinition, JobRegistry
 from .ended import Ended
 from .failure import describe, plain_error
 from .interpret import interpret
-from .messages import CodeFinished, CodeStarted, GraceOver, JobMessage, StopAttempt, StopCause, Written
+from .messages import CodeFinished, CodeStarted, GraceOver, JobMessage, ReportStored, StopAttempt, StopCause, Written
 from .state import Reason, Status
 from .types import Applied, AttemptKey, ClaimedJob, Refused
 
@@ -76,6 +76,7 @@ class JobActor(EventActor):
         self._context: JobContext | None = None
         self._execution: Execution | None = None
         self._stop_cause: StopCause | None = None
+        self._event: Event | None = None
         self._transition: Transition | None = None
         self._started = environment.clock.monotonic()
 
@@ -109,6 +110,8 @@ class JobActor(EventActor):
                 self._stop_attempt(cause)
             case GraceOver():
                 self._grace_over()
+            case ReportStored():
+                self._put()
             case _:
                 assert_never(message)
 
@@ -129,7 +132,7 @@ class JobActor(EventActor):
         return seconds
 
     def _stop_attempt(self, cause: StopCause) -> None:
-        if self._transition is not None or self._execution is None:
+        if self._event is not None or self._execution is None:
             return  # its last transition is on the way: the database decides who was first
         first = self._stop_cause is None
         if first or cause in (StopCause.CANCELLED, StopCause.LOST):
@@ -173,37 +176,43 @@ class JobActor(EventActor):
         definition = self._definition
         if definition is None:
             raise AssertionError("code of an unknown kind ran")
-        wait = definition.retry or self._environment.retry
-        attempt = self._claimed.attempt
-        return interpret(
-            outcome,
-            retry_on=definition.retry_on,
-            retry_delay_seconds=lambda exception: next_delay_seconds(wait, attempt, exception),
-        )
+        return interpret(outcome, retry_on=definition.retry_on, retry_delay_seconds=self._draw_retry_delay)
 
     def _time_out(self) -> TimeOut:
-        claimed, environment = self._claimed, self._environment
-        wait = (self._definition.retry if self._definition else None) or environment.retry
-        if claimed.deadline is not None and environment.clock.now() >= claimed.deadline:
+        claimed = self._claimed
+        if claimed.deadline is not None and self._environment.clock.now() >= claimed.deadline:
             limit = f"past the job's deadline {claimed.deadline}"
         else:
             limit = f"longer than timeout_seconds={claimed.timeout_seconds:g}"
         error = plain_error("TimeoutError", f"attempt {claimed.attempt} ran {limit} and was stopped")
-        return TimeOut(error, next_delay_seconds(wait, claimed.attempt))
+        return TimeOut(error, self._draw_retry_delay(None))
+
+    def _draw_retry_delay(self, exception: BaseException | None) -> float:
+        attempt, default = self._claimed.attempt, self._environment.retry
+        own = None if self._definition is None else self._definition.retry
+        try:
+            return next_delay_seconds(own or default, attempt, exception)
+        except Exception:  # noqa: BLE001 - a strategy may be anybody's code, and must not cost the job its outcome
+            _log.exception("the retry strategy of job kind %s raised; the default one is used", self._claimed.kind)
+            return next_delay_seconds(default, attempt, exception)
 
     def _write(self, event: Event) -> None:
         environment = self._environment
         if self._stop_cause is not None:
             self.context.cancel_timer("grace")
         attempt = AttemptKey(self._claimed.id, self._claimed.token)
+        self._event = event
         if environment.progress.waits(attempt):
             # The last report must be stored while the attempt still owns the row.
-            environment.progress.flush_before(attempt, lambda: self._put(event))
+            send = self.actor_ref.send
+            environment.progress.flush_before(attempt, lambda: send(ReportStored()))
         else:
-            self._put(event)
+            self._put()
 
-    def _put(self, event: Event) -> None:
-        environment = self._environment
+    def _put(self) -> None:
+        environment, event = self._environment, self._event
+        if event is None:
+            raise AssertionError("nothing has happened that could be written")
         self._transition = decide(self._claimed, event, environment.policy, environment.clock.now())
         send = self.actor_ref.send
         environment.outbox.put(Write(self._transition, lambda answer: send(Written(answer))))
@@ -250,7 +259,8 @@ class JobActor(EventActor):
         _log.error(
             "job %s (%s): its outcome cannot be stored", self._claimed.id, self._claimed.kind, exc_info=exception
         )
-        self._put(Fail(describe(exception), 0.0, retryable=False))
+        self._event = Fail(describe(exception), 0.0, retryable=False)
+        self._put()
 
     def _stopped_for_others(self, cause: StopCause) -> None:
         environment, claimed = self._environment, self._claimed

@@ -43,10 +43,14 @@ class GraceOver(NamedTuple):
     """The function had its time to clean up."""
 
 
+class ReportStored(NamedTuple):
+    """The attempt's last progress report is stored."""
+
+
 class Written(NamedTuple):
     """The database answered the last transition."""
 
     answer: Answer
 
 
-JobMessage: TypeAlias = CodeStarted | CodeFinished | StopAttempt | GraceOver | Written
+JobMessage: TypeAlias = CodeStarted | CodeFinished | StopAttempt | GraceOver | ReportStored | Written

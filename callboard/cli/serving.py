@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import gc
 import importlib
 import logging
 import signal
@@ -34,6 +35,10 @@ def serve(settings: Settings, signals: ShutdownSignals, *, work: bool, announce:
         SupervisorGaveUp: it ended itself.
     """
     faulthandler.register(signal.SIGUSR1, file=_STDERR, all_threads=True)  # shows where a hung process hangs
+    # What is imported by now stays. Without this every full collection would look through all of it again: measured, a
+    # fifth of a busy worker's time.
+    gc.collect()
+    gc.freeze()
     with asyncio.Runner(loop_factory=loop_factory(settings)) as runner:
         runner.run(_serve(settings, signals, work=work, announce=announce))
 

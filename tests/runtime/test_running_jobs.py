@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
+from tenacity import RetryCallState
+from tenacity.wait import wait_base
 
 from callboard import (
     Abort,
@@ -133,6 +135,23 @@ async def test_answers_other_than_a_result(runtime: Runtime, registry: JobRegist
         with pytest.raises(JobFailed) as failed:
             await ref.result(WAIT_SECONDS)
         assert failed.value.stop_reason == Reason.NOT_RETRYABLE
+
+
+async def test_a_retry_strategy_that_raises_gives_way_to_the_default(
+    runtime: Runtime, registry: JobRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(wait_base):
+        def __call__(self, retry_state: RetryCallState) -> float:
+            raise ZeroDivisionError("a defect in a strategy")
+
+    @job(registry=registry, retry=Broken(), max_attempts=2)
+    async def second_time_lucky(ctx: JobContext) -> int:
+        if ctx.attempt == 1:
+            raise ConnectionError
+        return ctx.attempt
+
+    assert await (await runtime.spawn(second_time_lucky)).result(WAIT_SECONDS) == 2
+    assert "a defect in a strategy" in caplog.text
 
 
 async def test_promise_6_a_timeout_ends_the_code_and_frees_the_slot(runtime: Runtime, registry: JobRegistry) -> None:
