@@ -1,0 +1,340 @@
+"""A job actor, message by message: every order in which an attempt can end."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from callboard.actors.jobs.actor import JobActor, JobEnvironment
+from callboard.actors.jobs.call import Call, Raised, Returned
+from callboard.actors.jobs.decide import Policy
+from callboard.actors.jobs.definition import JobRegistry, job
+from callboard.actors.jobs.messages import StopAttempt, StopCause
+from callboard.actors.jobs.state import Reason, Status
+from callboard.actors.jobs.types import Applied, AttemptKey, ClaimedJob, Refused
+from callboard.actors.outbox import Outbox
+from callboard.actors.ports import NoTelemetry
+from callboard.actors.progress import ProgressBoard
+from callboard.actors.ref import EventRef
+from callboard.actors.retry import default_wait
+from callboard.actors.running_jobs import RunningJobs
+from callboard.actors.system import ActorSystem
+from callboard.actors.waiters import Waiters
+from callboard.testing import FakeClock
+from tests.actors.jobs.builders import claimed
+from tests.supervision.theatre import TimerClock
+from tests.support.waiting import settle
+
+GRACE_SECONDS = 0.5
+CANCELLED = Raised(asyncio.CancelledError())
+
+
+class StageExecutor:
+    """Runs nothing: the test says when the code starts and how it ends."""
+
+    def __init__(self) -> None:
+        self.call: Call | None = None
+        self.cancels = 0
+        self.abandoned = 0
+        self.ended = False
+
+    def start(self, call: Call, on_start: Any, on_finish: Any) -> "StageExecutor":
+        self.call, self.on_finish = call, on_finish
+        on_start()
+        return self
+
+    def cancel(self) -> None:
+        self.cancels += 1
+
+    def abandon(self) -> bool:
+        self.abandoned += not self.ended
+        return not self.ended
+
+    def end(self, outcome: Returned | Raised) -> None:
+        self.ended = True
+        self.on_finish(outcome)
+
+
+class Keeper:
+    def __init__(self) -> None:
+        self.discarded: list[AttemptKey] = []
+
+    def discard(self, attempts: tuple[AttemptKey, ...]) -> None:
+        self.discarded += attempts
+
+
+class Counter(NoTelemetry):
+    def __init__(self) -> None:
+        self.ended: list[tuple[Status, Reason]] = []
+        self.refused: list[str] = []
+        self.broken = False
+
+    def attempt_ended(self, kind: str, queue: str, to_status: Status, reason: Reason, run_seconds: float) -> None:
+        if self.broken:
+            raise ZeroDivisionError("a defect of ours")
+        self.ended.append((to_status, reason))
+
+    def transition_refused(self, from_status: str, to_status: str, cause: str) -> None:
+        self.refused.append(cause)
+
+
+class Stage:
+    """A job actor with everything around it."""
+
+    def __init__(self, system: ActorSystem) -> None:
+        self.system = system
+        self.executor, self.keeper, self.telemetry = StageExecutor(), Keeper(), Counter()
+        self.outbox, self.progress, self.waiters = Outbox(), ProgressBoard(), Waiters()
+        self.running = RunningJobs({"default": 10})
+        self.registry = JobRegistry()
+        job(registry=self.registry, kind="tests.kind", retry=default_wait(0, 0))(_code)
+        self.environment = JobEnvironment(
+            registry=self.registry,
+            executors={"async": self.executor},
+            services=None,
+            outbox=self.outbox,
+            running=self.running,
+            waiters=self.waiters,
+            progress=self.progress,
+            keeper=self.keeper,
+            telemetry=self.telemetry,
+            clock=FakeClock(),
+            policy=Policy(),
+            retry=default_wait(0, 0),
+            cancel_grace_seconds=GRACE_SECONDS,
+            result_limit_bytes=1000,
+        )
+
+    async def start(self, **changes: Any) -> ClaimedJob:
+        self.job = claimed(**changes)
+        self.ref: EventRef[JobActor] = self.system.spawn(JobActor, self.job, self.environment)
+        self.running.add(self.job, self.ref)
+        await settle()
+        return self.job
+
+    async def stop(self, cause: StopCause) -> None:
+        self.ref.send(StopAttempt(cause))
+        await settle()
+
+    async def end(self, outcome: Returned | Raised) -> None:
+        self.executor.end(outcome)
+        await settle()
+
+    def written(self) -> list[tuple[Status, Reason]]:
+        """What lies in the outbox."""
+        return [(write.transition.to_status, write.transition.reason) for write in self.outbox._waiting]
+
+    async def answer(self, answer: Any = None) -> None:
+        (write,) = self.outbox.take(10)
+        self.outbox.answer([answer or Applied(self.job.id, write.transition.to_status)])
+        await settle()
+
+    @property
+    def gone(self) -> bool:
+        """Nothing of the attempt is left."""
+        attempt = AttemptKey(self.job.id, self.job.token)
+        free = self.running.slots.used["default"] == 0 and not len(self.running)
+        assert (self.keeper.discarded == [attempt]) == free
+        assert self.ref.is_alive() != free
+        return free
+
+
+async def _code() -> str:
+    raise AssertionError("the stage executor runs nothing")
+
+
+@pytest.fixture
+def stage(timed_system: ActorSystem) -> Stage:
+    return Stage(timed_system)
+
+
+REFUSED = Refused(claimed().id, "invalid", Status.CANCELLED, 7)
+
+
+async def test_the_slot_is_free_after_the_commit_and_not_before(stage: Stage) -> None:
+    await stage.start()
+    wait = asyncio.ensure_future(stage.waiters.wait(stage.job.id))
+    await stage.end(Returned('"done"'))
+    assert stage.written() == [(Status.COMPLETED, Reason.SUCCEEDED)]
+    assert not stage.gone
+    assert not wait.done()
+    await stage.answer()
+    assert stage.gone
+    assert (await wait).result == '"done"'
+    assert stage.telemetry.ended == [(Status.COMPLETED, Reason.SUCCEEDED)]
+
+
+async def test_a_failed_attempt_is_pending_again(stage: Stage) -> None:
+    await stage.start(attempt=1, max_attempts=2)
+    await stage.end(Raised(ValueError("no")))
+    assert stage.written() == [(Status.PENDING, Reason.ERROR)]
+    await stage.answer()
+    assert stage.gone
+
+
+@pytest.mark.parametrize("cause", [StopCause.CANCELLED, StopCause.LOST])
+@pytest.mark.parametrize("outcome", [Returned("1"), Raised(ValueError()), CANCELLED])
+async def test_what_is_not_ours_any_more_writes_nothing(stage: Stage, cause: StopCause, outcome: Any) -> None:
+    await stage.start()
+    await stage.stop(cause)
+    assert (stage.executor.cancels, stage.executor.call.context.cancelled) == (1, True)
+    assert not stage.gone
+    await stage.end(outcome)
+    assert stage.written() == []
+    assert stage.gone
+
+
+@pytest.mark.parametrize("cause", [StopCause.CANCELLED, StopCause.LOST])
+async def test_code_that_does_not_listen_is_abandoned(stage: Stage, timer_clock: TimerClock, cause: StopCause) -> None:
+    await stage.start()
+    await stage.stop(cause)
+    timer_clock.advance(GRACE_SECONDS)
+    await settle()
+    assert stage.executor.abandoned == 1
+    assert stage.gone
+    assert stage.written() == []
+
+
+async def test_a_timeout_is_counted_from_the_start_of_the_code(stage: Stage, timer_clock: TimerClock) -> None:
+    await stage.start(timeout_seconds=3)
+    timer_clock.advance(2.9)
+    await settle()
+    assert stage.executor.cancels == 0
+    timer_clock.advance(0.1)
+    await settle()
+    assert stage.executor.cancels == 1
+    await stage.end(Returned('"just too late"'))
+    assert stage.written() == [(Status.PENDING, Reason.TIMEOUT)]
+    await stage.answer()
+    assert stage.gone
+
+
+async def test_a_timeout_of_deaf_code_is_written_after_the_grace(stage: Stage, timer_clock: TimerClock) -> None:
+    await stage.start(timeout_seconds=3, attempt=3, max_attempts=3)
+    for seconds in (3, GRACE_SECONDS):
+        timer_clock.advance(seconds)
+        await settle()
+    assert (stage.executor.abandoned, stage.written()) == (1, [(Status.FAILED, Reason.TIMEOUT)])
+    await stage.answer()
+    assert stage.gone
+
+
+async def test_a_timeout_after_the_end_is_none(stage: Stage, timer_clock: TimerClock) -> None:
+    await stage.start(timeout_seconds=3)
+    await stage.end(Returned("1"))
+    timer_clock.advance(3)
+    await settle()
+    assert (stage.executor.cancels, stage.written()) == (0, [(Status.COMPLETED, Reason.SUCCEEDED)])
+
+
+async def test_a_cancel_after_a_timeout_wins(stage: Stage, timer_clock: TimerClock) -> None:
+    await stage.start(timeout_seconds=3)
+    timer_clock.advance(3)
+    await settle()
+    await stage.stop(StopCause.CANCELLED)
+    assert stage.executor.cancels == 1
+    await stage.end(CANCELLED)
+    assert (stage.written(), stage.gone) == ([], True)
+
+
+async def test_a_timeout_after_a_cancel_changes_nothing(stage: Stage, timer_clock: TimerClock) -> None:
+    await stage.start(timeout_seconds=0.1)
+    await stage.stop(StopCause.CANCELLED)
+    timer_clock.advance(0.1)
+    await settle()
+    await stage.end(CANCELLED)
+    assert (stage.written(), stage.gone) == ([], True)
+
+
+async def test_a_cancel_during_the_write_lets_the_database_decide(stage: Stage) -> None:
+    await stage.start()
+    await stage.end(Returned("1"))
+    await stage.stop(StopCause.CANCELLED)
+    assert stage.executor.cancels == 0
+    await stage.answer(REFUSED)
+    assert stage.gone
+    assert stage.telemetry.refused == ["invalid"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (Returned("1"), (Status.COMPLETED, Reason.SUCCEEDED)),
+        (Raised(ValueError()), (Status.PENDING, Reason.ERROR)),
+        (CANCELLED, (Status.PENDING, Reason.SHUTDOWN)),
+    ],
+)
+async def test_a_shutdown_keeps_what_was_reached(stage: Stage, outcome: Any, expected: Any) -> None:
+    await stage.start()
+    await stage.stop(StopCause.SHUTDOWN)
+    await stage.end(outcome)
+    assert stage.written() == [expected]
+    await stage.answer()
+    assert stage.gone
+
+
+async def test_a_shutdown_puts_deaf_code_back(stage: Stage, timer_clock: TimerClock) -> None:
+    await stage.start()
+    await stage.stop(StopCause.SHUTDOWN)
+    timer_clock.advance(GRACE_SECONDS)
+    await settle()
+    assert (stage.executor.abandoned, stage.written()) == (1, [(Status.PENDING, Reason.SHUTDOWN)])
+    await stage.answer()
+    assert stage.gone
+
+
+async def test_the_grace_and_the_end_at_once_is_an_end(stage: Stage, timer_clock: TimerClock) -> None:
+    await stage.start()
+    await stage.stop(StopCause.SHUTDOWN)
+    stage.executor.ended = True  # in its thread; the message is on its way
+    timer_clock.advance(GRACE_SECONDS)
+    await settle()
+    assert (stage.executor.abandoned, stage.written()) == (0, [])
+    await stage.end(Returned("1"))
+    assert stage.written() == [(Status.COMPLETED, Reason.SUCCEEDED)]
+
+
+async def test_the_last_report_goes_before_the_end(stage: Stage) -> None:
+    await stage.start()
+    attempt = AttemptKey(stage.job.id, stage.job.token)
+    stage.progress.report(attempt, {"done": 1})
+    await stage.end(Returned("1"))
+    assert stage.written() == []
+    await stage.stop(StopCause.CANCELLED)
+    stage.progress.take()
+    stage.progress.flushed(attempt)
+    await settle()
+    assert stage.written() == [(Status.COMPLETED, Reason.SUCCEEDED)]
+    await stage.answer()
+    assert stage.gone
+
+
+async def test_an_outcome_that_cannot_be_stored_fails_the_job(stage: Stage) -> None:
+    await stage.start()
+    await stage.end(Returned("1"))
+    await stage.answer(ValueError("the database does not take it"))
+    assert stage.written() == [(Status.FAILED, Reason.NOT_RETRYABLE)]
+    assert not stage.gone
+    await stage.answer()
+    assert stage.gone
+
+
+@pytest.mark.parametrize("defect", ["unstorable twice", "telemetry"])
+async def test_a_crash_of_the_actor_frees_what_it_held(stage: Stage, defect: str) -> None:
+    await stage.start()
+    stage.telemetry.broken = defect == "telemetry"
+    await stage.end(Returned("1"))
+    if defect == "unstorable twice":
+        await stage.answer(ValueError("no"))
+        await stage.answer(ValueError("not this either"))
+    else:
+        await stage.answer()
+    assert stage.gone
+
+
+async def test_an_unknown_kind_goes_back(stage: Stage) -> None:
+    await stage.start(kind="nobody knows")
+    assert (stage.executor.call, stage.written()) == (None, [(Status.PENDING, Reason.UNKNOWN_KIND)])
+    await stage.stop(StopCause.SHUTDOWN)
+    await stage.answer()
+    assert stage.gone
