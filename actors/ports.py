@@ -45,7 +45,14 @@ class JobStore(Protocol):
     async def close(self) -> None:
         """Close every connection. Twice is fine."""
 
-    async def spawn(self, jobs: Sequence[NewJob], *, actor: str, connection: object | None = None) -> list[Spawned]:
+    async def spawn(
+        self,
+        jobs: Sequence[NewJob],
+        *,
+        actor: str,
+        connection: object | None = None,
+        parent: AttemptKey | None = None,
+    ) -> list[Spawned]:
         """Insert jobs, their first history row each, and one wake-up for each queue; durable on return.
 
         Positional: the answer has one entry for each job, in order. A job whose ``unique_key`` an unfinished job of
@@ -56,6 +63,11 @@ class JobStore(Protocol):
             actor: who does it, for the history.
             connection: a connection or session of the caller's that the store knows, in whose transaction the jobs
                 are then written: durable, and workers are woken, when the caller commits.
+            parent: the attempt that spawns these as its children, where it is one.
+
+        Raises:
+            StaleAttempt: ``parent`` runs no longer (cancelled, or taken over by another attempt), or a job named by a
+                ``parent_id`` has ended. Nothing was written.
         """
 
     async def claim(self, demands: Sequence[QueueDemand], *, node: str, lease_seconds: float) -> list[ClaimedJob]:
@@ -97,8 +109,8 @@ class JobStore(Protocol):
             retry_delay_seconds: from the attempt number to the drawn delay.
         """
 
-    async def progress(self, attempt: AttemptKey, progress: Mapping[str, Any]) -> bool:
-        """Store the progress of a running attempt; False where the attempt is stale. Not a transition."""
+    async def progress(self, reports: Mapping[AttemptKey, Mapping[str, Any]]) -> set[AttemptKey]:
+        """Store the progress of running attempts, all in one. Returns the stale attempts. No transition."""
 
     async def get(self, job_id: UUID) -> JobRecord | None:
         """Read one job."""

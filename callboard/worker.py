@@ -232,7 +232,8 @@ class Worker:
                 row._replace(parent_id=parent.id, child_key=key, child_index=index)
                 for index, row in enumerate(self._spawning.many(job, calls, {}))
             ]
-            spawned = await store.spawn(rows, actor=f"node:{self._node}")
+            attempt = AttemptKey(parent.id, parent.token)
+            spawned = await store.spawn(rows, actor=f"node:{self._node}", parent=attempt)
             created = sum(child.created for child in spawned)
             self._telemetry.jobs_created(rows[0].kind, rows[0].queue, created)
             found = await store.children(parent.id, key)
@@ -242,8 +243,9 @@ class Worker:
     # What is done again and again
 
     async def _flush_progress(self) -> None:
-        for attempt, progress in self._progress.take().items():
-            await self._parts.store.progress(attempt, progress)
+        reports = self._progress.take()
+        await self._parts.store.progress(reports)
+        for attempt in reports:
             self._progress.flushed(attempt)
 
     async def _rescue(self) -> None:

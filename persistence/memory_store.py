@@ -42,6 +42,7 @@ from callboard.actors.jobs.types import (
     StoreSummary,
 )
 
+from .attempts import require_running_attempt
 from .memory_jobs import check_json, matches, needs_rescue, new_record, transitioned
 
 _FORGET_NODES_AFTER = timedelta(days=1)
@@ -71,13 +72,24 @@ class MemoryStore:
     async def close(self) -> None:
         """Do nothing; what is stored stays."""
 
-    async def spawn(self, jobs: Sequence[NewJob], *, actor: str, connection: object | None = None) -> list[Spawned]:
+    async def spawn(
+        self,
+        jobs: Sequence[NewJob],
+        *,
+        actor: str,
+        connection: object | None = None,
+        parent: AttemptKey | None = None,
+    ) -> list[Spawned]:
         """Insert jobs."""
         if connection is not None:
             raise ConfigurationError("spawn(connection=…) needs PostgreSQL; this is the memory store: leave it out")
         for job in jobs:
-            if job.parent_id is not None and (parent := self._jobs.get(job.parent_id)) is not None:
-                require_living_parent(parent.id, parent.status)
+            if job.parent_id is not None and (known := self._jobs.get(job.parent_id)) is not None:
+                require_living_parent(known.id, known.status)
+        if parent is not None:
+            found = self._jobs.get(parent.job_id)
+            status, token = (None, None) if found is None else (found.status, found.token)
+            require_running_attempt(parent, status, token)
         now = self._clock.now()
         records = [new_record(job, now) for job in jobs]
         answers = [self._insert(record, actor, now) for record in records]
@@ -297,13 +309,17 @@ class MemoryStore:
         self._after([job.job_id for job in rescued], now)
         return rescued
 
-    async def progress(self, attempt: AttemptKey, progress: Mapping[str, Any]) -> bool:
-        """Store the progress of a running attempt."""
-        job = self._jobs.get(attempt.job_id)
-        if job is None or job.status is not Status.RUNNING or job.token != attempt.token:
-            return False
-        self._jobs[job.id] = replace(job, progress=json.loads(json.dumps(progress)))
-        return True
+    async def progress(self, reports: Mapping[AttemptKey, Mapping[str, Any]]) -> set[AttemptKey]:
+        """Store the progress of running attempts; returns the stale ones."""
+        copies = {attempt: json.loads(json.dumps(report)) for attempt, report in reports.items()}
+        stale = set()
+        for attempt, report in copies.items():
+            job = self._jobs.get(attempt.job_id)
+            if job is None or job.status is not Status.RUNNING or job.token != attempt.token:
+                stale.add(attempt)
+            else:
+                self._jobs[job.id] = replace(job, progress=report)
+        return stale
 
     async def get(self, job_id: UUID) -> JobRecord | None:
         """Read one job."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
@@ -92,7 +91,14 @@ class PostgresStore:
                     await asyncio.sleep(_CONNECTIONS_LOOK_SECONDS)
         await self._engine.dispose()
 
-    async def spawn(self, jobs: Sequence[NewJob], *, actor: str, connection: object | None = None) -> list[Spawned]:
+    async def spawn(
+        self,
+        jobs: Sequence[NewJob],
+        *,
+        actor: str,
+        connection: object | None = None,
+        parent: AttemptKey | None = None,
+    ) -> list[Spawned]:
         """Insert jobs.
 
         Args:
@@ -100,23 +106,26 @@ class PostgresStore:
             actor: who does it, for the history.
             connection: a connection or session of the caller's (see ``spawning.execute_in``), in whose transaction the
                 jobs are written; they exist, and workers are woken, when the caller commits.
+            parent: the attempt that spawns these as its children, where it is one.
         """
         if not jobs:
             return []
         if connection is not None:
             with readable_errors("spawn"):
-                return await spawning.insert(await spawning.execute_in(connection), self._sql, jobs, actor)
-        return await self._native("spawn", lambda own: self._insert(own, jobs, actor))
+                return await spawning.insert(await spawning.execute_in(connection), self._sql, jobs, actor, parent)
+        return await self._native("spawn", lambda own: self._insert(own, jobs, actor, parent))
 
-    async def _insert(self, connection: _Native, jobs: Sequence[NewJob], actor: str) -> list[Spawned]:
-        if spawning.copyable(jobs):
+    async def _insert(
+        self, connection: _Native, jobs: Sequence[NewJob], actor: str, parent: AttemptKey | None
+    ) -> list[Spawned]:
+        if parent is None and spawning.copyable(jobs):
             with contextlib.suppress(pg.UniqueViolation):  # a repeated call: insert only what is missing
                 return await spawning.copy(connection, self._sql, jobs, actor)
         execute = spawning.execute_native(connection)
-        if len(jobs) == 1 and jobs[0].parent_id is None:
-            return await spawning.insert(execute, self._sql, jobs, actor)
+        if len(jobs) == 1 and jobs[0].parent_id is None and parent is None:
+            return await spawning.insert(execute, self._sql, jobs, actor, parent)
         async with connection.transaction():
-            return await spawning.insert(execute, self._sql, jobs, actor)
+            return await spawning.insert(execute, self._sql, jobs, actor, parent)
 
     async def claim(self, demands: Sequence[QueueDemand], *, node: str, lease_seconds: float) -> list[ClaimedJob]:
         """Take runnable jobs, in one statement for all queues."""
@@ -219,10 +228,13 @@ class PostgresStore:
             ),
         )
 
-    async def progress(self, attempt: AttemptKey, progress: Mapping[str, Any]) -> bool:
-        """Store the progress of a running attempt."""
-        parameters = {"id": attempt.job_id, "token": attempt.token, "progress": json.dumps(progress)}
-        return bool(await self._native("progress", lambda own: _rows(own, self._sql.progress.native, parameters)))
+    async def progress(self, reports: Mapping[AttemptKey, Mapping[str, Any]]) -> set[AttemptKey]:
+        """Store the progress of running attempts, in one statement; returns the stale ones."""
+        if not reports:
+            return set()
+        parameters = writing.progress_columns(reports)
+        rows = await self._native("progress", lambda own: _rows(own, self._sql.progress.native, parameters))
+        return set(reports) - set(map(AttemptKey._make, rows))
 
     async def get(self, job_id: UUID) -> JobRecord | None:
         """Read one job."""

@@ -17,8 +17,9 @@ from sqlalchemy.orm import Session
 from callboard.actors.errors import ConfigurationError, StoreError
 from callboard.actors.jobs.spawning import require_living_parent
 from callboard.actors.jobs.state import Status
-from callboard.actors.jobs.types import NewJob, Spawned
+from callboard.actors.jobs.types import AttemptKey, NewJob, Spawned
 
+from .attempts import require_running_attempt
 from .literals import copy_field, plain_array, text_array
 from .statements import Statement, Statements
 
@@ -33,16 +34,18 @@ _ROUNDS = 10
 _BLOCK = 512
 
 
-async def insert(execute: Execute, sql: Statements, jobs: Sequence[NewJob], actor: str) -> list[Spawned]:
+async def insert(
+    execute: Execute, sql: Statements, jobs: Sequence[NewJob], actor: str, parent: AttemptKey | None
+) -> list[Spawned]:
     """Insert jobs with their history; one round trip, a second one where some exist already.
 
     An existing job may end between the insert that it hindered and the look-up; the insert is then tried again.
     Children need a transaction around this, in which their parents stay as they are.
 
     Raises:
-        StaleAttempt: the parent of one has ended. Nothing was written.
+        StaleAttempt: the parent of one has ended, or ``parent`` runs no longer. Nothing was written.
     """
-    await _require_living_parents(execute, sql, jobs)
+    await _require_parents(execute, sql, jobs, parent)
     answers: list[Spawned | None] = [None] * len(jobs)
     missing = list(range(len(jobs)))
     for _ in range(_ROUNDS):
@@ -55,12 +58,20 @@ async def insert(execute: Execute, sql: Statements, jobs: Sequence[NewJob], acto
     )
 
 
-async def _require_living_parents(execute: Execute, sql: Statements, jobs: Sequence[NewJob]) -> None:
-    parents = {job.parent_id.hex for job in jobs if job.parent_id is not None}
-    if not parents:
+async def _require_parents(
+    execute: Execute, sql: Statements, jobs: Sequence[NewJob], attempt: AttemptKey | None
+) -> None:
+    wanted = {job.parent_id for job in jobs if job.parent_id is not None}
+    if attempt is not None:
+        wanted.add(attempt.job_id)
+    if not wanted:
         return
-    for parent_id, status in await execute(sql.share_parents, {"ids": plain_array(parents)}):
-        require_living_parent(UUID(str(parent_id)), Status(status))
+    rows = await execute(sql.share_parents, {"ids": plain_array([parent_id.hex for parent_id in wanted])})
+    found = {UUID(str(parent_id)): (Status(status), token) for parent_id, status, token in rows}
+    for parent_id, (status, _) in found.items():
+        require_living_parent(parent_id, status)
+    if attempt is not None:
+        require_running_attempt(attempt, *found.get(attempt.job_id, (None, None)))
 
 
 async def _insert_round(

@@ -180,7 +180,7 @@ WHERE id = ANY(CAST([ids uuid] AS uuid[])) ORDER BY id FOR NO KEY UPDATE
 
 # A cancel locks the parent, too, so either it sees the children that are inserted here, or they see its end.
 _SHARE_PARENTS = """
-SELECT id, status FROM {jobs} WHERE id = ANY(CAST([ids uuid] AS uuid[])) ORDER BY id FOR SHARE
+SELECT id, status, token FROM {jobs} WHERE id = ANY(CAST([ids uuid] AS uuid[])) ORDER BY id FOR SHARE
 """
 
 _UNFINISHED_CHILDREN = """
@@ -205,8 +205,10 @@ RETURNING job.id
 """
 
 _PROGRESS = """
-UPDATE {jobs} SET progress = CAST(:progress AS json)
-WHERE id = CAST(:id AS uuid) AND token = CAST(:token AS bigint) AND status = 'running' RETURNING id
+UPDATE {jobs} AS job SET progress = attempt.progress
+FROM unnest([ids uuid], [tokens bigint], [reports json]) AS attempt (id, token, progress)
+WHERE job.id = attempt.id AND job.token = attempt.token AND job.status = 'running'
+RETURNING job.id, job.token
 """
 
 _EXPIRED = """

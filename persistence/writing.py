@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -106,6 +106,16 @@ def renewal(attempts: Sequence[AttemptKey], lease_seconds: float) -> dict[str, o
         "ids": plain_array([attempt.job_id.hex for attempt in attempts]),
         "tokens": plain_array([str(attempt.token) for attempt in attempts]),
         "lease": lease_seconds,
+    }
+
+
+def progress_columns(reports: Mapping[AttemptKey, Mapping[str, Any]]) -> dict[str, str]:
+    """Return the parameters of ``Statements.progress``, in the order of ids (against deadlocks)."""
+    attempts = sorted(reports)
+    return {
+        "ids": plain_array([attempt.job_id.hex for attempt in attempts]),
+        "tokens": plain_array([str(attempt.token) for attempt in attempts]),
+        "reports": text_array([json.dumps(reports[attempt]) for attempt in attempts]),
     }
 
 

@@ -35,7 +35,7 @@ from callboard.persistence.postgres_store import PostgresStore
 from .support import ERROR, LONG_AGO, new_job
 
 TIMES = {"run_at", "deadline", "lease_expires_at", "created_at", "started_at", "finished_at", "at", "wait_seconds"}
-STEPS = 120
+STEPS = 200
 
 
 @pytest.fixture
@@ -125,14 +125,15 @@ async def next_call(script: Script, model: JobStore) -> tuple[str, Call]:
         "release": lambda store: store.release(ids, actor="client:test"),
         "run_now": lambda store: store.run_now(ids),
         "renew": lambda store: store.renew(keys, lease_seconds=60),
-        "progress": lambda store: store.progress(keys[0], {"step": 1}),
+        "progress": lambda store: store.progress({key: {"step": key.token} for key in keys}),
         "children": lambda store: store.children(ids[0], "c"),
         "rescue": lambda store: store.rescue(
             actor="node:b", policy=Policy(), limit=1000, retry_delay_seconds=lambda attempt: 0.0
         ),
     }
+    parent = script.draw.choice([*[None] * 9, keys[0]])
     if jobs:
-        return "spawn", lambda store: store.spawn(jobs, actor="client:test")
+        return "spawn", lambda store: store.spawn(jobs, actor="client:test", parent=parent)
     name = script.draw.choice([*calls, "claim", "claim", "apply", "apply", "apply"])
     return name, calls[name]
 
@@ -155,7 +156,7 @@ async def asked(call: Call, store: JobStore) -> Any:
     try:
         return await call(store)
     except StaleAttempt:
-        return "the parent of one has ended"
+        return "a parent has ended, or is another attempt's"
 
 
 def comparable(answer: Any, *, ordered: bool) -> Any:

@@ -205,14 +205,23 @@ async def test_only_the_jobs_own_fault_counts_as_an_attempt(
 async def test_progress_belongs_to_the_running_attempt(store: JobStore) -> None:
     job = await running(store)
     key = AttemptKey(job.id, job.token)
-    assert await store.progress(key, {"done": 1, "text": "\u0000 é"})
-    assert not await store.progress(key._replace(token=0), {"done": 2})
+    stale = key._replace(token=0)
+    assert await store.progress({key: {"done": 1, "text": "\u0000 é"}, stale: {"done": 2}}) == {stale}
     assert (await record(store, job.id)).progress == {"done": 1, "text": "\u0000 é"}
     await applied(store, outcome(job, Succeed("1")))
-    assert not await store.progress(key, {"done": 3})
-    assert not await store.progress(AttemptKey(new_job().id, 1), {})
+    missing = AttemptKey(new_job().id, 1)
+    assert await store.progress({key: {"done": 3}, missing: {}}) == {key, missing}
     assert (await record(store, job.id)).progress == {"done": 1, "text": "\u0000 é"}
     assert len(await store.history(job.id)) == 3
+
+
+async def test_the_progress_of_many_is_stored_in_one_call(store: JobStore) -> None:
+    await spawned(store, 500)
+    jobs = await claimed(store, 500)
+    assert await store.progress({}) == set()
+    assert await store.progress({AttemptKey(job.id, job.token): {"job": str(job.id)} for job in jobs}) == set()
+    stored = await store.get_many([job.id for job in jobs])
+    assert {job.id: job.progress for job in stored} == {job.id: {"job": str(job.id)} for job in jobs}
 
 
 async def test_a_large_claim(store: JobStore) -> None:

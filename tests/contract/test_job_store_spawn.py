@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from callboard.actors.errors import StoreError
-from callboard.actors.jobs.decide import Succeed
+from callboard.actors.errors import StaleAttempt, StoreError
+from callboard.actors.jobs.decide import Snooze, Succeed
 from callboard.actors.jobs.state import Reason, Status
-from callboard.actors.jobs.types import JobFilter, Spawned
+from callboard.actors.jobs.types import AttemptKey, JobFilter, Spawned
 from callboard.actors.ports import JobStore
 
 from .support import applied, claimed, new_job, outcome, record, running, spawned, statuses
@@ -191,6 +191,33 @@ async def test_a_finished_child_still_has_its_place(store: JobStore) -> None:
     await store.cancel([child], actor="client:test")
     [again] = await store.spawn([new_job(parent_id=parent.id, child_key="a", child_index=0)], actor="node:here")
     assert again == Spawned(child, created=False)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_an_attempt_spawns_children_for_as_long_as_it_runs(store: JobStore, count: int) -> None:
+    stale = await running(store, max_attempts=9)
+    key = AttemptKey(stale.id, stale.token)
+    children = [new_job(parent_id=stale.id, child_key="part", child_index=index) for index in range(count)]
+    await applied(store, outcome(stale, Snooze(0)))
+    with pytest.raises(StaleAttempt, match=f"job {stale.id} is pending with token 1"):
+        await store.spawn(children, actor="node:late", parent=key)
+    [fresh] = await claimed(store)
+    with pytest.raises(StaleAttempt, match="is running with token 2, so the attempt with token 1 can spawn no"):
+        await store.spawn(children, actor="node:late", parent=key)
+    assert await store.children(stale.id, "part") == []
+    assert await store.get_many([child.id for child in children]) == []
+
+    answers = await store.spawn(children, actor="node:here", parent=AttemptKey(fresh.id, fresh.token))
+    assert answers == [Spawned(child.id, created=True) for child in children]
+    with pytest.raises(StaleAttempt):  # not even to be told that they exist
+        await store.spawn(children, actor="node:late", parent=key)
+
+
+async def test_an_attempt_of_a_job_that_does_not_exist_spawns_nothing(store: JobStore) -> None:
+    jobs = [new_job() for _ in range(70)]
+    with pytest.raises(StaleAttempt, match="does not exist"):
+        await store.spawn(jobs, actor="node:late", parent=AttemptKey(new_job().id, 1))
+    assert await store.get_many([job.id for job in jobs]) == []
 
 
 async def test_many_jobs_at_once(store: JobStore) -> None:

@@ -1,0 +1,30 @@
+"""What both stores ask of the attempt in whose name children are spawned."""
+
+from __future__ import annotations
+
+from callboard.actors.errors import StaleAttempt
+from callboard.actors.jobs.state import Status
+from callboard.actors.jobs.types import AttemptKey
+
+
+def require_running_attempt(attempt: AttemptKey, status: Status | None, token: int | None) -> None:
+    """Accept an attempt that still runs.
+
+    Args:
+        attempt: who spawns.
+        status: of its job as found; None where there is no such job.
+        token: of its job as found.
+
+    Raises:
+        StaleAttempt: the job is not running, or another attempt runs it.
+    """
+    if status is Status.RUNNING and token == attempt.token:
+        return
+    found = "does not exist" if status is None else f"is {status} with token {token}"
+    raise StaleAttempt(
+        f"job {attempt.job_id} {found}, so the attempt with token {attempt.token} can spawn no children: it was "
+        f"cancelled or taken over; let it end",
+        job_id=attempt.job_id,
+        actual_status=status or "missing",
+        wanted_status=Status.RUNNING,
+    )
