@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias, assert_never
 
 from .actor import EventActor
-from .errors import StoreUnavailable
+from .errors import StoreError
 from .jobs.types import AttemptKey, ClaimedJob, QueueDemand
 from .ports import AttemptKeeper, JobStore, Telemetry
 from .retry import next_delay_seconds, reconnect_wait
@@ -39,11 +39,11 @@ class ClaimFailed(NamedTuple):
     exception: BaseException
 
 
-class StopClaiming(NamedTuple):
-    """Claim no more; the answer comes when no claim is under way."""
+class TryAgain(NamedTuple):
+    """The pause after a failed claim is over."""
 
 
-ClaimerMessage: TypeAlias = Look | SlotFreed | Claimed | ClaimFailed | StopClaiming
+ClaimerMessage: TypeAlias = Look | SlotFreed | Claimed | ClaimFailed | TryAgain
 
 
 class Claimer(EventActor):
@@ -53,7 +53,8 @@ class Claimer(EventActor):
     something the last time whenever a quarter of their slots is free. Wake-ups may all be lost: polling finds every
     job.
 
-    A claim starts its jobs' actors before this actor hears of it, so that a crash of this actor loses none.
+    A claim starts its jobs' actors before this actor hears of it, so that a crash of this actor loses none; the next
+    incarnation waits for its end. Once ``running`` is closed, nothing is claimed.
 
     Args:
         store: where jobs come from.
@@ -90,20 +91,23 @@ class Claimer(EventActor):
         self._lease_seconds = lease_seconds
         self._batch_size = batch_size
         self._poll_interval_seconds = poll_interval_seconds
-        self._claim: asyncio.Task[Claimed] | None = None
+        self._claiming = False
         self._look_again = False
         self._backlog: set[str] = set()
         self._slot_freed_sent = False
         self._failures = 0
-        self._stopped = False
+        self._pausing = False
 
     def on_start(self) -> None:
         """Look at once, then at every poll interval."""
         self._running.on_free(self._slot_freed)
         self.context.start_timer("poll", self._poll_interval_seconds, Look(), repeat=True)
+        under_way = self._running.claim
+        if under_way is not None and not under_way.done():
+            self._follow(under_way)
         self._look()
 
-    async def on_receive(self, message: ClaimerMessage) -> None:
+    def on_receive(self, message: ClaimerMessage) -> None:
         """Take the next step."""
         match message:
             case Look():
@@ -115,10 +119,9 @@ class Claimer(EventActor):
                 self._claim_returned(jobs)
             case ClaimFailed(exception):
                 self._claim_failed(exception)
-            case StopClaiming():
-                self._stopped = True
-                if self._claim is not None:
-                    await asyncio.wait((self._claim,))
+            case TryAgain():
+                self._pausing = False
+                self._look()
             case _:
                 assert_never(message)
 
@@ -128,7 +131,7 @@ class Claimer(EventActor):
             self.actor_ref.send(SlotFreed())
 
     def _look(self) -> None:
-        if self._claim is not None:
+        if self._claiming or self._pausing:
             self._look_again = True
             return
         self._look_again = False
@@ -138,15 +141,18 @@ class Claimer(EventActor):
         self._begin_claim(slots.demands(self._batch_size))
 
     def _look_into_backlog(self) -> None:
-        if self._claim is None and self._backlog:
+        if self._backlog and not (self._claiming or self._pausing):
             self._begin_claim(self._running.slots.worthwhile_demands(self._backlog, self._batch_size))
 
     def _begin_claim(self, demands: list[QueueDemand]) -> None:
-        if self._stopped or not demands:
-            return
-        # A task, not a coroutine: it goes on when this actor ends, so that what it claims gets started.
-        self._claim = asyncio.get_running_loop().create_task(self._claim_and_start(demands))
-        self.context.pipe_to_self(self._claim, on_success=lambda claimed: claimed, on_failure=ClaimFailed)
+        if demands and not self._running.closed:
+            # A task, not a coroutine: it goes on when this actor ends, so that what it claims gets started.
+            self._running.claim = asyncio.get_running_loop().create_task(self._claim_and_start(demands))
+            self._follow(self._running.claim)
+
+    def _follow(self, claim: asyncio.Task[Claimed]) -> None:
+        self._claiming = True
+        self.context.pipe_to_self(claim, on_success=lambda claimed: claimed, on_failure=ClaimFailed)
 
     async def _claim_and_start(self, demands: list[QueueDemand]) -> Claimed:
         jobs = await self._store.claim(demands, node=self._node, lease_seconds=self._lease_seconds)
@@ -160,7 +166,7 @@ class Claimer(EventActor):
         return Claimed(by_queue)
 
     def _claim_returned(self, jobs: Mapping[str, int]) -> None:
-        self._claim = None
+        self._claiming = False
         self._failures = 0
         for queue, count in jobs.items():
             (self._backlog.add if count else self._backlog.discard)(queue)
@@ -170,10 +176,11 @@ class Claimer(EventActor):
             self._look_into_backlog()
 
     def _claim_failed(self, exception: BaseException) -> None:
-        self._claim = None
-        if not isinstance(exception, StoreUnavailable):
+        self._claiming = False
+        if not isinstance(exception, StoreError):
             raise exception
         self._failures += 1
+        self._pausing = True
         delay = next_delay_seconds(reconnect_wait(), self._failures, exception)
         _log.warning("cannot claim jobs, next try in %.1f s: %s", delay, exception)
-        self.context.start_timer("retry", delay, Look())
+        self.context.start_timer("retry", delay, TryAgain())

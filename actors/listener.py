@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeAlias, assert_never
 
 from .actor import EventActor
-from .errors import StoreUnavailable
+from .errors import StoreError
 from .ports import WakeUps
 from .retry import next_delay_seconds, reconnect_wait
 
@@ -32,8 +32,8 @@ class Listener(EventActor):
 
     Args:
         wake_ups: the connection that listens.
-        on_hint: called on the loop with topic and detail; also with ``("reconnected", "")`` after a gap, during which
-            hints were lost.
+        on_hint: called on the loop with topic and detail. ``("listening", "")`` comes first, after each connect:
+            hints may have been lost before.
     """
 
     def __init__(self, wake_ups: WakeUps, on_hint: Callable[[str, str], None]) -> None:
@@ -61,13 +61,11 @@ class Listener(EventActor):
         self.context.pipe_to_self(self._wake_ups.run(self._hint), on_success=lambda _: Lost(ended), on_failure=Lost)
 
     def _hint(self, topic: str, detail: str) -> None:
-        if self._failures:
-            self._failures = 0
-            self._on_hint("reconnected", "")
+        self._failures = 0
         self._on_hint(topic, detail)
 
     def _lost(self, exception: BaseException) -> None:
-        if not isinstance(exception, StoreUnavailable):
+        if not isinstance(exception, StoreError):
             raise exception
         self._failures += 1
         delay = next_delay_seconds(reconnect_wait(), self._failures, exception)

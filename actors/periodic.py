@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeAlias, assert_never
 
 from .actor import EventActor
-from .errors import StoreUnavailable
+from .errors import StoreError
 
 _log = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ PeriodicMessage: TypeAlias = Tick | Done | Failed
 class Periodic(EventActor):
     """Calls an async function at start and then ``interval_seconds`` after each end. A ``Tick`` calls it at once.
 
-    An unreachable database is logged once and tried again at the next turn; anything else crashes the actor, which
-    its supervisor restarts.
+    What the database refuses, or does not answer, is logged once and tried again at the next turn; anything else
+    crashes the actor, which its supervisor restarts.
 
     Args:
         name: for the log.
@@ -70,7 +70,7 @@ class Periodic(EventActor):
                     _log.info("%s: the database answers again", self._name)
                 self._unavailable = False
                 self._ended()
-            case Failed(StoreUnavailable() as exception):
+            case Failed(StoreError() as exception):
                 if not self._unavailable:
                     _log.warning("%s: %s; trying again every %.1f s", self._name, exception, self._interval_seconds)
                 self._unavailable = True

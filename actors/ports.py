@@ -146,7 +146,8 @@ class WakeUps(Protocol):
     async def run(self, on_hint: Callable[[str, str], None]) -> None:
         """Listen until cancelled, calling ``on_hint(topic, detail)`` on the loop.
 
-        Topics: ``runnable`` (detail: queue), ``ended`` (detail: empty, or a job id), ``cancelled`` (detail: job id).
+        Topics: ``listening`` (at the beginning: what came before may have been missed), ``runnable`` (detail: queue),
+        ``ended`` (detail: empty, or a job id), ``cancelled`` (detail: job id).
 
         Raises:
             StoreUnavailable: the connection was lost, or does not carry notifications. The caller runs it again.

@@ -21,18 +21,25 @@ class ProgressBoard:
         self._taken: dict[AttemptKey, dict[str, Any]] = {}
         self._on_flush: Callable[[], None] | None = None
         self._after_flush: dict[AttemptKey, Callable[[], None]] = {}
+        self._sealed: set[AttemptKey] = set()
 
     def report(self, attempt: AttemptKey, progress: dict[str, Any]) -> None:
-        """Keep a report; it replaces the one before. Any thread."""
+        """Keep a report; it replaces the one before. Any thread. After ``flush_before`` it is dropped."""
         with self._lock:
-            self._newest[attempt] = progress
+            if attempt not in self._sealed:
+                self._newest[attempt] = progress
 
     def waits(self, attempt: AttemptKey) -> bool:
         """Tell whether a report of this attempt waits to be stored, or is being stored."""
         return attempt in self._newest or attempt in self._taken
 
     def flush_before(self, attempt: AttemptKey, then: Callable[[], None]) -> None:
-        """Call ``then`` once the attempt's report is stored, or could not be; asks the flusher to hurry."""
+        """Call ``then`` once the attempt's report is stored, or could not be; asks the flusher to hurry.
+
+        From now on the attempt reports no more: abandoned code that never stops reporting must not hold up its end.
+        """
+        with self._lock:
+            self._sealed.add(attempt)
         self._after_flush[attempt] = then
         if self._on_flush is not None:
             self._on_flush()
@@ -51,7 +58,7 @@ class ProgressBoard:
         """Record that the report that was taken of an attempt is stored, or that its attempt is stale."""
         self._taken.pop(attempt, None)
         if attempt in self._newest:
-            return  # it has reported again since: what waits for the flush waits for that one
+            return  # it had reported again before it was sealed: what waits for the flush waits for that one
         then = self._after_flush.pop(attempt, None)
         if then is not None:
             then()
@@ -62,6 +69,7 @@ class ProgressBoard:
         self._taken.pop(attempt, None)
         with self._lock:
             self._newest.pop(attempt, None)
+            self._sealed.discard(attempt)
 
     @property
     def hurried(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, TypeAlias, assert_never
 
 from .actor import EventActor
-from .errors import StoreUnavailable
+from .errors import StoreError
 from .ports import JobStore
 from .waiters import Waiters
 
@@ -56,7 +56,7 @@ class ResultWatcher(EventActor):
                 self._look_up()
             case LookedUp(exception):
                 self._asking = False
-                if exception is not None and not isinstance(exception, StoreUnavailable):
+                if exception is not None and not isinstance(exception, StoreError):
                     raise exception
                 if exception is None and self._again:
                     self._look_up()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
+from .jobs.messages import StopAttempt, StopCause
 from .jobs.types import AttemptKey, ClaimedJob
 from .slots import Slots
-
-if TYPE_CHECKING:
-    from .jobs.messages import StopAttempt
 
 
 class JobHandle(Protocol):
@@ -25,11 +23,19 @@ class RunningJobs:
     """Which job has which actor, and how much room is left.
 
     Belongs to no actor: a claimer that crashes and restarts finds it as it was. Loop thread only.
+
+    Attributes:
+        slots: how many may run, and do.
+        closed: whether nobody may claim any more.
+        claim: the claim that is under way, or the last one.
     """
 
     def __init__(self, limits: Mapping[str, int]) -> None:
         self.slots = Slots(limits)
-        self._jobs: dict[UUID, tuple[int, JobHandle]] = {}
+        self.closed = False
+        self.claim: asyncio.Task[Any] | None = None
+        self._jobs: dict[AttemptKey, JobHandle] = {}
+        self._newest: dict[UUID, AttemptKey] = {}
         self._kinds: dict[str, int] = {}
         self._on_free: Callable[[], None] | None = None
         self._empty = asyncio.Event()
@@ -38,21 +44,31 @@ class RunningJobs:
     def __len__(self) -> int:
         return len(self._jobs)
 
+    def close(self) -> None:
+        """Let nobody claim any more, whichever incarnation of the claimer it is."""
+        self.closed = True
+
     def add(self, claimed: ClaimedJob, handle: JobHandle) -> None:
-        """Record a job that starts; takes its slot."""
-        self._jobs[claimed.id] = (claimed.token, handle)
+        """Record a job that starts; takes its slot.
+
+        An older attempt of the same job that still runs here was taken from us, and is told so.
+        """
+        attempt = AttemptKey(claimed.id, claimed.token)
+        older = self._newest.get(claimed.id)
+        if older is not None:
+            self._jobs[older].send(StopAttempt(StopCause.LOST))
+        self._jobs[attempt] = handle
+        self._newest[claimed.id] = attempt
         self._kinds[claimed.kind] = self._kinds.get(claimed.kind, 0) + 1
         self.slots.take(claimed.queue)
         self._empty.clear()
 
     def remove(self, claimed: ClaimedJob) -> None:
-        """Record that a job's last transition is committed (or not ours any more); frees its slot.
-
-        A job that was taken from us and claimed again here has a newer attempt under its id: that one stays.
-        """
-        known = self._jobs.get(claimed.id)
-        if known is not None and known[0] == claimed.token:
-            del self._jobs[claimed.id]
+        """Record that an attempt's last transition is committed (or not ours any more); frees its slot."""
+        attempt = AttemptKey(claimed.id, claimed.token)
+        del self._jobs[attempt]
+        if self._newest[claimed.id] == attempt:
+            del self._newest[claimed.id]
         self._kinds[claimed.kind] -= 1
         self.slots.free(claimed.queue)
         if not self._jobs:
@@ -70,21 +86,21 @@ class RunningJobs:
 
     def stop_job(self, job_id: UUID, message: StopAttempt) -> bool:
         """Tell a job's actor to stop its attempt; False if the job does not run here."""
-        known = self._jobs.get(job_id)
-        if known is not None:
-            known[1].send(message)
-        return known is not None
+        attempt = self._newest.get(job_id)
+        if attempt is not None:
+            self._jobs[attempt].send(message)
+        return attempt is not None
 
     def stop_attempts(self, attempts: Iterable[AttemptKey], message: StopAttempt) -> None:
         """Tell the actors of these attempts to stop, where exactly these attempts run here."""
-        for job_id, token in attempts:
-            known = self._jobs.get(job_id)
-            if known is not None and known[0] == token:
-                known[1].send(message)
+        for attempt in attempts:
+            handle = self._jobs.get(attempt)
+            if handle is not None:
+                handle.send(message)
 
     def stop_all(self, message: StopAttempt) -> None:
         """Tell every job's actor to stop its attempt."""
-        for _, handle in list(self._jobs.values()):
+        for handle in list(self._jobs.values()):
             handle.send(message)
 
     async def wait_empty(self) -> None:

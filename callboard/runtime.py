@@ -7,7 +7,10 @@ import importlib.metadata
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from uuid import UUID
+
+import pykka
 
 from callboard.actors.clock import Clock, SystemClock
 from callboard.actors.errors import ConfigurationError, RuntimeStopped, StoreUnavailable
@@ -27,6 +30,7 @@ from callboard.supervision.child_spec import ChildSpec
 from callboard.supervision.endpoint import Endpoint
 from callboard.supervision.health import HealthRegistry
 from callboard.supervision.metrics import PrometheusTelemetry
+from callboard.supervision.restart_window import Backoff
 from callboard.supervision.supervisor import Supervisor
 from callboard.supervision.supervisor_messages import CountChildren, StopSupervisor
 
@@ -40,7 +44,9 @@ STORE_CHECK_INTERVAL_SECONDS = 5.0
 SUMMARY_INTERVAL_SECONDS = 15.0
 MAX_RESTARTS = 10
 RESTART_PERIOD_SECONDS = 60
-"""More crashes of infrastructure actors than this in this time end the runtime. An unreachable database is no crash."""
+"""More crashes of infrastructure actors than this in this time end the runtime. A database that refuses is no crash."""
+RESTART_BACKOFF = Backoff(initial_seconds=0.05, max_seconds=2.0)
+"""A defect that lasts for some seconds is no reason to end the process."""
 _NO_JOB = UUID(int=0)
 _NO_STATISTICS = SystemStatistics({}, {})
 
@@ -195,10 +201,15 @@ class Runtime(JobClient):
             name="root",
             intensity=MAX_RESTARTS,
             period_seconds=RESTART_PERIOD_SECONDS,
+            backoff=RESTART_BACKOFF,
             telemetry=self.telemetry,
         )
-        await root.ask(CountChildren(), block=False)  # answered once every child has started
         self._root_watch = asyncio.get_running_loop().create_task(self._watch_root(root))
+        try:
+            await root.ask(CountChildren(), block=False)  # answered once every child has started
+        except pykka.ActorDeadError as error:
+            ended = await root.termination()
+            raise ended.exception or error from error
 
     async def _watch_root(self, root: EventRef[Supervisor]) -> None:
         ended = await root.termination()
@@ -206,6 +217,7 @@ class Runtime(JobClient):
             reason = f"{ended.reason}: {ended.exception}" if ended.exception else ended.reason
             _log.critical("the root supervisor ended (%s): this process does no more work, restart it", reason)
             self.health.gave_up(reason)
+            self._refuse(f"the root supervisor gave up ({reason}); the job itself is not touched")
             self._given_up.set()
 
     @property
@@ -233,24 +245,40 @@ class Runtime(JobClient):
         self.health.draining()
         system, self._system = self._system, None
         worker = None if system is None else self._worker  # which hears of cancelled jobs, and of hurry, until drained
-        if worker is not None and system is not None:
+        async with AsyncExitStack() as stack:  # the last one first, each whatever became of the others
+            stack.push_async_callback(self._parts.store.close)
+            if self._endpoint is not None:
+                stack.push_async_callback(asyncio.to_thread, self._endpoint.stop)
+            if worker is not None:
+                stack.push_async_callback(worker.stop)
+            if system is not None:
+                stack.push_async_callback(self._end_actors, system)
+            stack.callback(self._refuse, "the runtime stopped while somebody waited; the job itself is not touched")
+            if worker is not None:
+                stack.push_async_callback(self._end_jobs, worker, drain_timeout_seconds)
+        self._endpoint = None
+
+    async def _end_jobs(self, worker: Worker, drain_timeout_seconds: float) -> None:
+        if self._given_up.is_set():
+            await worker.abandon_jobs()
+        else:
             await worker.drain(drain_timeout_seconds)
-            self._worker = None
-        self._running = False
-        self._waiters.fail(RuntimeStopped("the runtime stopped while somebody waited; the job itself is not touched"))
-        if system is not None:
+        self._worker = None
+
+    async def _end_actors(self, system: ActorSystem) -> None:
+        try:
             root = system.registry.get("root")
             if root is not None:
                 await root.ask(StopSupervisor(), block=False)
+        finally:
             await system.aclose()
-        if self._root_watch is not None:
-            await self._root_watch
-        if worker is not None:
-            await worker.stop()
-        endpoint, self._endpoint = self._endpoint, None
-        if endpoint is not None:
-            await asyncio.to_thread(endpoint.stop)
-        await self._parts.store.close()
+            if self._root_watch is not None:
+                await self._root_watch
+
+    def _refuse(self, reason: str) -> None:
+        """Refuse everything from now on, and end every wait."""
+        self._running = False
+        self._waiters.fail(RuntimeStopped(reason))
 
     def stop_waiting_for_jobs(self) -> None:
         """Cut a stop's draining short: what runs is told to end and goes back to its queue."""
@@ -274,7 +302,7 @@ class Runtime(JobClient):
                     worker.job_cancelled(UUID(detail))
             case "ended":
                 self._look_up_results()
-            case "reconnected":
+            case "listening":
                 self._look_up_results()
                 if worker is not None:
                     worker.look()

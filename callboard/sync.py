@@ -15,12 +15,13 @@ may be called from any thread. Arguments, results and errors are those of ``call
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from callboard.actors.errors import RuntimeStopped, WouldDeadlock
+from callboard.actors.errors import ConfigurationError, RuntimeStopped, WouldDeadlock
 from callboard.actors.jobs.definition import ConfiguredJob, JobDefinition, JobRegistry, default_registry
 from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import HistoryRow, JobFilter, JobRecord, StoreSummary
@@ -39,6 +40,7 @@ class _LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._process_id = os.getpid()
         self._thread = threading.Thread(target=self._run, name="callboard-sync", daemon=True)
         self._thread.start()
 
@@ -51,13 +53,19 @@ class _LoopThread:
 
         Raises:
             WouldDeadlock: called on the loop's own thread: by an ``async`` job, say.
-            RuntimeStopped: the loop has ended.
+            RuntimeStopped: the loop has ended, or runs in the process that this one was forked from.
         """
         if threading.current_thread() is self._thread:
             work.close()
             raise WouldDeadlock(
                 "callboard.sync was called on its own event loop's thread, which would wait for itself; "
                 "an async job uses callboard.Runtime or its JobContext instead"
+            )
+        if os.getpid() != self._process_id:
+            work.close()
+            raise RuntimeStopped(
+                "this process was forked from the one that started the runtime, and threads do not survive a fork: "
+                "start a Runtime of its own after the fork"
             )
         if self._loop.is_closed():
             work.close()
@@ -162,6 +170,8 @@ class Runtime:
 
     def start(self) -> None:
         """Start the loop's thread and the runtime on it. See ``callboard.Runtime.start``."""
+        if self._runtime is not None:
+            raise ConfigurationError("this runtime runs already; make a new Runtime to start another one")
         runtime = self._make()
         self._thread = _LoopThread()
         try:

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
-from callboard.actors.claimer import Claimer, Look, StopClaiming
+from callboard.actors.claimer import Claimer, Look
 from callboard.actors.clock import Clock
-from callboard.actors.errors import StoreUnavailable
+from callboard.actors.errors import StoreError, StoreUnavailable
 from callboard.actors.executors.event_loop import EventLoopExecutor
 from callboard.actors.executors.thread import ThreadExecutor
 from callboard.actors.jobs.actor import JobActor, JobEnvironment
@@ -18,6 +18,7 @@ from callboard.actors.jobs.decide import Policy
 from callboard.actors.jobs.definition import JobRegistry
 from callboard.actors.jobs.messages import StopAttempt, StopCause
 from callboard.actors.jobs.spawning import Spawnable, Spawning
+from callboard.actors.jobs.state import Reason
 from callboard.actors.jobs.types import AttemptKey, ClaimedJob, JobRecord, Rescued
 from callboard.actors.outbox import Outbox
 from callboard.actors.periodic import Periodic, Tick
@@ -35,10 +36,15 @@ from callboard.supervision.child_spec import ChildSpec
 _log = logging.getLogger(__name__)
 
 RESCUE_BATCH = 500
+RENEWALS_FIRST = 2 / 3
+"""For this part of a lease nobody is rescued after an outage of the database; renewals come each third of a lease."""
 PROGRESS_INTERVAL_SECONDS = 0.5
 HOUSEKEEPING_INTERVAL_SECONDS = 3600.0
 LAST_WRITES_SECONDS = 10.0
 """How long a stop waits, after the last function has ended, for the database to take the last transitions."""
+LAST_CLAIM_SECONDS = 1.0
+"""How long a stop waits at least for a claim that is under way."""
+GOODBYE_SECONDS = 5.0
 _REMEMBERED_CANCELS = 1000
 
 
@@ -77,6 +83,8 @@ class Worker:
         self._telemetry = telemetry
         self._node = node
         self._loop = asyncio.get_running_loop()
+        self._clock = clock
+        self._rescue_after = clock.monotonic()
         self._cancelled_early: dict[UUID, None] = {}
         self._progress = ProgressBoard()
         self.outbox = Outbox()
@@ -167,10 +175,10 @@ class Worker:
 
     async def drain(self, timeout_seconds: float) -> None:
         """Claim no more, let running jobs end, put back those that have not ended in time, write everything."""
-        claimer = self._system.registry.get("claimer")
-        if claimer is not None:
-            await claimer.ask(StopClaiming(), block=False)
-        if await self._empty_within(timeout_seconds):
+        self.running.close()
+        ending = self._loop.time() + timeout_seconds
+        await self._end_claim(timeout_seconds)
+        if await self._empty_within(max(0.0, ending - self._loop.time())):
             return
         _log.warning(
             "%d jobs have not ended within %.1f s: they go back to their queues", len(self.running), timeout_seconds
@@ -183,18 +191,37 @@ class Worker:
                 self._settings.lease_seconds,
             )
 
+    async def _end_claim(self, timeout_seconds: float) -> None:
+        claim = self.running.claim
+        if claim is None or claim.done():
+            return
+        await asyncio.wait((claim,), timeout=max(timeout_seconds, LAST_CLAIM_SECONDS))
+        if not claim.done():
+            _log.warning("a claim does not come back; what it may have claimed is rescued when its lease expires")
+            claim.cancel()
+
+    async def abandon_jobs(self) -> None:
+        """End the code of running jobs without a write: nobody is left to write. Their leases expire."""
+        self.running.close()
+        await self._end_claim(0.0)
+        self.running.stop_all(StopAttempt(StopCause.LOST))
+        await self._empty_within(self._settings.cancel_grace_seconds + 1.0)
+
     def put_back_now(self) -> None:
         """Cancel a drain's waiting: running jobs are told to end and go back to their queues."""
         self.running.stop_all(StopAttempt(StopCause.SHUTDOWN))
 
     async def stop(self) -> None:
         """End what ``start`` began. After the actors have ended."""
-        await asyncio.to_thread(self.threads.close, self._settings.cancel_grace_seconds)
-        await asyncio.to_thread(self._parts.keeper.stop)
         try:
-            await self._parts.store.forget_node(self._node)
-        except StoreUnavailable as error:
-            _log.warning("cannot say goodbye to the database: %s", error)
+            await asyncio.to_thread(self.threads.close, self._settings.cancel_grace_seconds)
+            await asyncio.to_thread(self._parts.keeper.stop)
+        finally:
+            try:
+                async with asyncio.timeout(GOODBYE_SECONDS):
+                    await self._parts.store.forget_node(self._node)
+            except (StoreError, TimeoutError) as error:
+                _log.warning("cannot say goodbye to the database: %s", error or "it does not answer")
 
     def _tell(self, child: str, message: object) -> None:
         """Tell a supervised actor something that it also finds out by itself, should it be restarting just now."""
@@ -244,17 +271,36 @@ class Worker:
 
     async def _flush_progress(self) -> None:
         reports = self._progress.take()
-        await self._parts.store.progress(reports)
+        try:
+            await self._parts.store.progress(reports)
+        except StoreUnavailable:
+            raise
+        except StoreError:  # no report is worth more than what waits behind it
+            _log.exception("%d progress reports were refused and are dropped", len(reports))
         for attempt in reports:
             self._progress.flushed(attempt)
 
+    async def unknown_for_seconds(self, job_id: UUID) -> float:
+        """Return how long ago a worker first put the job back because it did not know its kind; 0 if none did."""
+        for row in await self._parts.store.history(job_id):
+            if row.reason is Reason.UNKNOWN_KIND:
+                return (self._clock.now() - row.at).total_seconds()
+        return 0.0
+
     async def _rescue(self) -> None:
-        rescued: list[Rescued] = await self._parts.store.rescue(
-            actor=f"node:{self._node}",
-            policy=self.policy,
-            limit=RESCUE_BATCH,
-            retry_delay_seconds=lambda attempt: next_delay_seconds(self.retry, attempt),
-        )
+        if self._clock.monotonic() < self._rescue_after:
+            return
+        try:
+            rescued: list[Rescued] = await self._parts.store.rescue(
+                actor=f"node:{self._node}",
+                policy=self.policy,
+                limit=RESCUE_BATCH,
+                retry_delay_seconds=lambda attempt: next_delay_seconds(self.retry, attempt),
+            )
+        except StoreUnavailable:
+            # Nobody could renew either. When the database is back, the living get the time to do so first.
+            self._rescue_after = self._clock.monotonic() + self._settings.lease_seconds * RENEWALS_FIRST
+            raise
         for job in rescued:
             self._telemetry.job_rescued(job.reason)
             _log.warning("job %s (%s) is rescued: %s, now %s", job.job_id, job.kind, job.reason, job.to_status)

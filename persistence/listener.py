@@ -56,6 +56,7 @@ class PostgresWakeUps:
             )
             try:
                 await connection.execute(self._listen_statement)
+                on_hint("listening", "")
                 while True:
                     await self._listen(connection, on_hint)
                     await self._probe(connection, on_hint)

@@ -19,6 +19,7 @@ class MemoryWakeUps:
     async def run(self, on_hint: Callable[[str, str], None]) -> None:
         """Listen until cancelled."""
         unsubscribe = self._store.subscribe(on_hint)
+        on_hint("listening", "")
         try:
             await asyncio.Event().wait()
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import threading
@@ -54,7 +55,7 @@ class ThreadExecutor:
         """Run a call in the next free thread.
 
         Raises:
-            RuntimeError: the executor is closed.
+            RuntimeError: the executor is closed, or the system lets no thread start and there is none yet.
         """
         execution = ThreadExecution(self, call, on_start, on_finish)
         with self._changed:
@@ -62,7 +63,13 @@ class ThreadExecutor:
                 raise RuntimeError("the thread executor is closed: the runtime that owned it has stopped")
             self._waiting.append(execution)
             if self._idle < len(self._waiting) and len(self._threads) < self._max_threads:
-                self._add_thread()
+                try:
+                    self._add_thread()
+                except RuntimeError:
+                    if not self._threads:
+                        self._waiting.remove(execution)
+                        raise
+                    _log.warning("no new thread can be started; the call waits for one of %d", len(self._threads))
             self._changed.notify()
         return execution
 
@@ -96,8 +103,8 @@ class ThreadExecutor:
 
     def _add_thread(self) -> None:
         thread = threading.Thread(target=self._work, name=f"callboard-job-{next(self._numbers)}", daemon=True)
+        thread.start()  # it waits for the lock that we hold
         self._threads.add(thread)
-        thread.start()
 
     def _work(self) -> None:
         with asyncio.Runner() as runner:
@@ -148,7 +155,8 @@ class ThreadExecutor:
             self._abandoned += 1
             self._threads.discard(execution.thread)
             if self._waiting:  # even while closing: who waits gets an answer
-                self._add_thread()
+                with contextlib.suppress(RuntimeError):  # no thread can be started: the next one that gets free serves
+                    self._add_thread()
         _log.warning(
             "a job of kind %s does not end when asked: its thread %s is abandoned, %d are now",
             execution.call.definition.kind,

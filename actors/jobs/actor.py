@@ -34,7 +34,17 @@ from .definition import JobDefinition, JobRegistry
 from .ended import Ended
 from .failure import describe, plain_error
 from .interpret import interpret
-from .messages import CodeFinished, CodeStarted, GraceOver, JobMessage, ReportStored, StopAttempt, StopCause, Written
+from .messages import (
+    CodeFinished,
+    CodeStarted,
+    GraceOver,
+    JobMessage,
+    KindUnknownFor,
+    ReportStored,
+    StopAttempt,
+    StopCause,
+    Written,
+)
 from .state import Reason, Status
 from .types import Applied, AttemptKey, ClaimedJob, Refused
 
@@ -82,18 +92,30 @@ class JobActor(EventActor):
 
     def on_start(self) -> None:
         """Hand the function to its executor."""
-        claimed, environment, definition = self._claimed, self._environment, self._definition
-        if definition is None:
-            age = environment.clock.now() - claimed.created_at
-            self._write(UnknownKind(age.total_seconds()))
+        if self._definition is None:
+            self.context.pipe_to_self(
+                self._environment.services.unknown_for_seconds(self._claimed.id),
+                on_success=KindUnknownFor,
+                on_failure=lambda _: KindUnknownFor(0.0),  # the database will say no more now: put it back, ask again
+            )
             return
+        try:
+            self._start_code(self._definition)
+        except Exception as exception:  # noqa: BLE001 - no thread left, say: the attempt has failed, the worker goes on
+            _log.exception("job %s (%s) cannot be started", self._claimed.id, self._claimed.kind)
+            self._write(Fail(describe(exception), self._draw_retry_delay(exception)))
+
+    def _start_code(self, definition: JobDefinition[..., Any]) -> None:
+        claimed, environment = self._claimed, self._environment
         self._context = JobContext(claimed, environment.services)
         call = Call(definition, self._context, claimed.arguments, environment.result_limit_bytes)
         send = self.actor_ref.send
-        timed = claimed.timeout_seconds is not None or claimed.deadline is not None
+        if claimed.deadline is not None:
+            left = max(0.0, (claimed.deadline - environment.clock.now()).total_seconds())
+            self.context.start_timer("deadline", left, StopAttempt(StopCause.TIMEOUT))
         self._execution = environment.executors[definition.executor].start(
             call,
-            (lambda: send(CodeStarted())) if timed else _nothing,
+            (lambda: send(CodeStarted())) if claimed.timeout_seconds is not None else _nothing,
             lambda outcome: send(CodeFinished(outcome)),
         )
 
@@ -105,13 +127,15 @@ class JobActor(EventActor):
             case Written(answer):
                 self._answered(answer)
             case CodeStarted():
-                self.context.start_timer("timeout", self._seconds_left(), StopAttempt(StopCause.TIMEOUT))
+                self._code_started()
             case StopAttempt(cause):
                 self._stop_attempt(cause)
             case GraceOver():
                 self._grace_over()
             case ReportStored():
                 self._put()
+            case KindUnknownFor(seconds):
+                self._write(UnknownKind(seconds))
             case _:
                 assert_never(message)
 
@@ -121,15 +145,10 @@ class JobActor(EventActor):
             self._ask_code_to_end(self._execution)
         self._let_go()
 
-    def _seconds_left(self) -> float:
-        claimed = self._claimed
-        seconds = claimed.timeout_seconds
-        if claimed.deadline is not None:
-            left = max(0.0, (claimed.deadline - self._environment.clock.now()).total_seconds())
-            seconds = left if seconds is None else min(seconds, left)
-        if seconds is None:
-            raise AssertionError("a job without timeout and deadline has no timer")
-        return seconds
+    def _code_started(self) -> None:
+        seconds = self._claimed.timeout_seconds
+        if seconds is not None and self._event is None:
+            self.context.start_timer("timeout", seconds, StopAttempt(StopCause.TIMEOUT))
 
     def _stop_attempt(self, cause: StopCause) -> None:
         if self._event is not None or self._execution is None:
@@ -153,7 +172,9 @@ class JobActor(EventActor):
             case StopCause.TIMEOUT:
                 self._write(self._time_out())
             case StopCause.SHUTDOWN:
-                self._write(SoftStop() if was_cancelled(outcome) else self._interpret(outcome))
+                # A thread that returns because it saw `cancelled` has not done its work.
+                gave_in = was_cancelled(outcome) or (self._context is not None and self._context.saw_cancelled)
+                self._write(SoftStop() if gave_in else self._interpret(outcome))
             case StopCause.CANCELLED | StopCause.LOST:
                 self._stopped_for_others(self._stop_cause)
             case _:
@@ -180,7 +201,7 @@ class JobActor(EventActor):
 
     def _time_out(self) -> TimeOut:
         claimed = self._claimed
-        if claimed.deadline is not None and self._environment.clock.now() >= claimed.deadline:
+        if claimed.timeout_seconds is None or (claimed.deadline and self._environment.clock.now() >= claimed.deadline):
             limit = f"past the job's deadline {claimed.deadline}"
         else:
             limit = f"longer than timeout_seconds={claimed.timeout_seconds:g}"

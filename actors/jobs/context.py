@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from uuid import UUID
+
+from callboard.actors.errors import InvalidArguments, PayloadTooLarge
 
 from .control import Parked
 from .ended import ended_from
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from .definition import ConfiguredJob, JobDefinition
 
 R = TypeVar("R")
+
+PROGRESS_LIMIT_BYTES: Final = 64 * 1024
 
 
 class ContextServices(Protocol):
@@ -35,6 +40,9 @@ class ContextServices(Protocol):
     ) -> list[JobRecord]:
         """Return the children of ``parent`` under ``key``, spawning those that do not exist yet."""
 
+    async def unknown_for_seconds(self, job_id: UUID) -> float:
+        """Return how long ago a worker first put the job back because it did not know its kind; 0 if none did."""
+
 
 class JobContext:
     """One attempt, seen from inside the job's function.
@@ -48,12 +56,15 @@ class JobContext:
         token: names this attempt in every write; a good idempotency key together with ``job_id``.
         owner: on whose behalf it runs, or None.
         deadline: when the job must have ended, or None.
+        saw_cancelled: whether the function looked at ``cancelled`` when it was true.
     """
 
     def __init__(self, claimed: ClaimedJob, services: ContextServices) -> None:
         self._claimed = claimed
         self._services = services
         self._cancelled = False
+        self._mapped: set[str] = set()
+        self.saw_cancelled = False
         self._wake_up: threading.Event | None = None
         self.job_id: UUID = claimed.id
         self.kind: str = claimed.kind
@@ -67,6 +78,7 @@ class JobContext:
     @property
     def cancelled(self) -> bool:
         """Whether this attempt should end: cancelled, timed out, or taken over. Thread jobs look now and then."""
+        self.saw_cancelled = self.saw_cancelled or self._cancelled
         return self._cancelled
 
     def wait_cancelled(self, timeout_seconds: float) -> bool:
@@ -74,7 +86,7 @@ class JobContext:
         # Made here, as most jobs never wait for it. First the event, then the look: `ask_to_end` does it the other way
         # round, so one of the two sees the other.
         self._wake_up = self._wake_up or threading.Event()
-        return self._cancelled or self._wake_up.wait(timeout_seconds)
+        return self.cancelled or (self._wake_up.wait(timeout_seconds) and self.cancelled)
 
     def ask_to_end(self) -> None:
         """Set ``cancelled``. Called by the executor."""
@@ -90,9 +102,13 @@ class JobContext:
             done: how much is done.
             total: of how much.
             **fields: anything else that JSON can hold.
+
+        Raises:
+            InvalidArguments: JSON cannot hold it. The report before stays.
+            PayloadTooLarge: it takes more than 64 KB.
         """
         report = {name: value for name, value in (("done", done), ("total", total)) if value is not None} | fields
-        self._services.progress(AttemptKey(self.job_id, self.token), report)
+        self._services.progress(AttemptKey(self.job_id, self.token), _checked_report(report))
 
     async def map(
         self,
@@ -111,17 +127,28 @@ class JobContext:
         Args:
             job: the job of the children.
             calls: the positional arguments of each child; an empty one returns ``[]`` at once.
-            key: tells several maps of one function apart.
+            key: tells several maps of one function apart; one that has only one needs none.
             return_exceptions: put ``JobFailed`` and ``JobCancelled`` into the list instead of raising the first.
 
         Raises:
             JobFailed, JobCancelled: a child ended so.
-            InvalidArguments: some arguments do not fit; no child is spawned.
+            InvalidArguments: some arguments do not fit, or the key was used before; no child is spawned.
         """
+        if key in self._mapped:
+            raise InvalidArguments(
+                f"ctx.map was called twice with the key {key!r}, under which the children of the first call are found; "
+                f'give each call a key of its own: ctx.map(..., key="...")'
+            )
+        self._mapped.add(key)
         arguments = list(calls)
         if not arguments:
             return []
         children = await self._on_the_runtimes_loop(key, job, arguments)
+        if children[0].kind != job.definition.kind:
+            raise InvalidArguments(
+                f"ctx.map of {job.definition.kind} finds children of kind {children[0].kind} under the key {key!r}: an "
+                f"earlier attempt spawned them. Give the changed call another key"
+            )
         if not all(child.status.is_terminal for child in children):
             raise Parked(WaitingOn.CHILDREN)
         decode = job.definition.signature.decode_result
@@ -138,3 +165,20 @@ class JobContext:
         if asyncio.get_running_loop() is self._services.loop:
             return await work
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._services.loop))
+
+
+def _checked_report(report: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of a report that nobody changes any more and that the database takes."""
+    try:
+        text = json.dumps(report, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArguments(
+            f"ctx.progress: JSON cannot hold the report ({error}); use numbers and strings"
+        ) from error
+    if len(text) > PROGRESS_LIMIT_BYTES:
+        raise PayloadTooLarge(
+            f"ctx.progress: the report takes {len(text):,} bytes of JSON; at most {PROGRESS_LIMIT_BYTES:,} are stored. "
+            f"Report numbers, and return the data"
+        )
+    checked: dict[str, Any] = json.loads(text)
+    return checked

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import assert_never
 
-from callboard.actors.errors import InvalidArguments, InvalidResult, PayloadTooLarge
+from callboard.actors.errors import InvalidArguments, InvalidResult, JobEnded, PayloadTooLarge
 
 from . import control
 from .call import Outcome, Raised, Returned
@@ -44,11 +44,14 @@ def _interpret_exception(
     match exception:
         case control.Parked(waiting_on=waiting_on):
             return Park(waiting_on)
+        case BaseExceptionGroup() if (parked := _only_parked(exception)) is not None:
+            return Park(parked.waiting_on)
         case control.Snooze(delay_seconds=delay_seconds):
             return Snooze(delay_seconds)
         case control.Retry(delay_seconds=delay) if delay is not None:
             return Fail(describe(exception), delay)
-        case control.Abort() | InvalidArguments() | InvalidResult() | PayloadTooLarge():
+        case control.Abort() | InvalidArguments() | InvalidResult() | PayloadTooLarge() | JobEnded():
+            # JobEnded: another job that this one needs has ended for good.
             return Fail(describe(exception), 0.0, retryable=False)
         case asyncio.CancelledError():
             # Nobody on our side asked for it: the function cancelled itself, or something that it awaited.
@@ -59,3 +62,14 @@ def _interpret_exception(
         case _:
             retryable = isinstance(exception, retry_on)
             return Fail(describe(exception), retry_delay_seconds(exception) if retryable else 0.0, retryable)
+
+
+def _only_parked(group: BaseExceptionGroup[BaseException]) -> control.Parked | None:
+    """Return what a task group makes of one or several ``ctx.map`` that wait, if nothing else went wrong."""
+    parked, rest = group.split(control.Parked)
+    if parked is None or rest is not None:
+        return None
+    first: BaseException = parked
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first if isinstance(first, control.Parked) else None

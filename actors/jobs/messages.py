@@ -43,6 +43,12 @@ class GraceOver(NamedTuple):
     """The function had its time to clean up."""
 
 
+class KindUnknownFor(NamedTuple):
+    """How long ago a worker first met this job without knowing its kind."""
+
+    seconds: float
+
+
 class ReportStored(NamedTuple):
     """The attempt's last progress report is stored."""
 
@@ -53,4 +59,4 @@ class Written(NamedTuple):
     answer: Answer
 
 
-JobMessage: TypeAlias = CodeStarted | CodeFinished | StopAttempt | GraceOver | ReportStored | Written
+JobMessage: TypeAlias = KindUnknownFor | CodeStarted | CodeFinished | StopAttempt | GraceOver | ReportStored | Written

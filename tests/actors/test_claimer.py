@@ -2,7 +2,8 @@ from uuid import UUID
 
 import pytest
 
-from callboard.actors.claimer import Claimer, Look, StopClaiming
+from callboard.actors.claimer import Claimer, Look
+from callboard.actors.errors import StoreError
 from callboard.actors.jobs.types import AttemptKey, ClaimedJob, QueueDemand
 from callboard.actors.ports import NoTelemetry
 from callboard.actors.ref import EventRef
@@ -167,20 +168,50 @@ async def test_a_claim_under_way_survives_its_claimer(stage: Stage, how: str) ->
     assert len(stage.started) == 2
 
 
-async def test_stopping_waits_for_the_claim_under_way(stage: Stage, timer_clock: TimerClock) -> None:
-    await stage.store.add(2)
+async def test_the_next_incarnation_waits_for_the_claim_under_way(stage: Stage) -> None:
+    await stage.store.add(20)
     stage.store.gate.clear()
     claimer = stage.spawn()
     await settle()
-    answer = claimer.ask(StopClaiming(), block=False)
+    claimer.kill()
+    await claimer.termination()
+    stage.spawn()
     await settle()
-    assert not answer.is_done
+    assert len(stage.store.claims) == 1
     stage.store.gate.set()
-    await answer
-    assert len(stage.started) == 2
+    await settle()
+    assert len(stage.started) == 8  # and not twice as many
 
+
+async def test_a_closed_house_is_not_filled_by_any_incarnation(stage: Stage, timer_clock: TimerClock) -> None:
+    claimer = stage.spawn()
+    await settle()
+    stage.running.close()
     await stage.store.add(2)
     claimer.send(Look())
     timer_clock.advance(10)
+    stage.spawn()
     await settle()
-    assert len(stage.started) == 2
+    assert stage.started == []
+
+
+async def test_the_poll_does_not_cut_the_pause_after_a_failure_short(stage: Stage, timer_clock: TimerClock) -> None:
+    stage.store.failures = [unavailable()]
+    claimer = stage.spawn()
+    await settle()
+    claimer.send(Look())
+    await settle()
+    assert len(stage.store.claims) == 1
+    timer_clock.advance(5)
+    await settle()
+    assert len(stage.store.claims) == 2
+
+
+async def test_a_refusing_database_is_no_crash(stage: Stage, timer_clock: TimerClock) -> None:
+    await stage.store.add(1)
+    stage.store.failures = [StoreError("read-only")]
+    stage.spawn()
+    await settle()
+    timer_clock.advance(5)
+    await settle()
+    assert len(stage.started) == 1

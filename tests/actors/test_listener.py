@@ -22,6 +22,7 @@ class WakeUps:
     async def run(self, on_hint: Callable[[str, str], None]) -> None:
         self.connections += 1
         self.listening, self.on_hint = True, on_hint
+        on_hint("listening", "")
         self.broken = asyncio.get_running_loop().create_future()
         try:
             await self.broken
@@ -50,7 +51,8 @@ async def test_hints_are_passed_on_and_a_gap_is_told(
         assert wake_ups.connections == connections
     wake_ups.on_hint("ended", "")
     wake_ups.on_hint("ended", "")
-    assert hints == [("runnable", "default"), ("reconnected", ""), ("ended", ""), ("ended", "")]
+    heard = ("listening", "")
+    assert hints == [heard, ("runnable", "default"), heard, heard, ("ended", ""), ("ended", "")]
 
 
 @pytest.mark.parametrize("defect", [ValueError("a defect"), None])

@@ -1,5 +1,6 @@
 """The whole demo, over two packages of the library."""
 
+import functools
 import json
 import os
 import re
@@ -114,7 +115,9 @@ def test_without_a_database_a_private_server_is_started(capsys: pytest.CaptureFi
 @pytest.mark.processes
 def test_ctrl_c_cancels_what_has_not_ended_and_exits_130(database_url: str) -> None:
     environment = {**os.environ, "CALLBOARD_DATABASE_URL": database_url}
-    process = subprocess.Popen(COMMAND, env=environment, stdout=subprocess.PIPE, text=True)
+    # A shell that runs the tests in the background has its children ignore Ctrl-C; this one must not.
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(COMMAND, env=environment, stdout=subprocess.PIPE, text=True, preexec_fn=listen)
     with process, psycopg.connect(database_url, autocommit=True) as connection:
         wait_until(lambda: _count(connection, "status = 'completed'") > 10, timeout_seconds=60)
         process.send_signal(signal.SIGINT)

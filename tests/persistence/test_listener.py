@@ -39,19 +39,12 @@ async def notify(connection: psycopg.AsyncConnection[Any], payload: str) -> None
 
 
 @asynccontextmanager
-async def listening(
-    wake_ups: PostgresWakeUps, other: psycopg.AsyncConnection[Any]
-) -> AsyncIterator[tuple[Hints, asyncio.Task[None]]]:
+async def listening(wake_ups: PostgresWakeUps) -> AsyncIterator[tuple[Hints, asyncio.Task[None]]]:
     """Run until the block ends; entered when it is known to listen."""
     hints: Hints = asyncio.Queue()
     task = asyncio.create_task(wake_ups.run(lambda topic, detail: hints.put_nowait((topic, detail))))
     try:
-        async with asyncio.timeout(10):
-            while hints.empty():
-                await notify(other, "started:")
-                await asyncio.sleep(0.005)
-        while not hints.empty():
-            assert hints.get_nowait() == ("started", "")
+        assert await next_hint(hints) == ("listening", "")
         yield hints, task
     finally:
         task.cancel()
@@ -60,15 +53,11 @@ async def listening(
 
 async def next_hint(hints: Hints) -> tuple[str, str]:
     async with asyncio.timeout(10):
-        while (hint := await hints.get()) == ("started", ""):  # one may have been on its way
-            pass
-        return hint
+        return await hints.get()
 
 
-async def test_hints_come_from_the_store(
-    store: PostgresStore, database_url: str, other: psycopg.AsyncConnection[Any]
-) -> None:
-    async with listening(PostgresWakeUps(Settings(database_url=database_url)), other) as (hints, _):
+async def test_hints_come_from_the_store(store: PostgresStore, database_url: str) -> None:
+    async with listening(PostgresWakeUps(Settings(database_url=database_url))) as (hints, _):
         job = await running(store, queue="default")
         assert await next_hint(hints) == ("runnable", "default")
         await applied(store, outcome(job, Succeed(None)))
@@ -77,11 +66,9 @@ async def test_hints_come_from_the_store(
         assert await next_hint(hints) == ("runnable", "a queue: with, signs")
 
 
-async def test_each_cancelled_job_is_a_hint_of_its_own(
-    store: PostgresStore, database_url: str, other: psycopg.AsyncConnection[Any]
-) -> None:
+async def test_each_cancelled_job_is_a_hint_of_its_own(store: PostgresStore, database_url: str) -> None:
     jobs = [await running(store) for _ in range(3)]
-    async with listening(PostgresWakeUps(Settings(database_url=database_url)), other) as (hints, _):
+    async with listening(PostgresWakeUps(Settings(database_url=database_url))) as (hints, _):
         await store.cancel([job.id for job in jobs], actor="client:test")
         found = [await next_hint(hints) for _ in range(4)]
     assert sorted(found) == sorted([("ended", ""), *(("cancelled", str(job.id)) for job in jobs)])
@@ -90,7 +77,7 @@ async def test_each_cancelled_job_is_a_hint_of_its_own(
 async def test_it_goes_on_after_probing_itself(database_url: str, other: psycopg.AsyncConnection[Any]) -> None:
     wake_ups = PostgresWakeUps(Settings(database_url=database_url), probe_interval_seconds=0.01)
     await other.execute("LISTEN callboard_wake")
-    async with listening(wake_ups, other) as (hints, task):
+    async with listening(wake_ups) as (hints, task):
         probes = 0
         async with asyncio.timeout(10):
             async for notification in other.notifies():
@@ -117,14 +104,14 @@ async def test_a_missing_echo_is_an_error(
 
 async def test_a_killed_connection_is_an_error(database_url: str, other: psycopg.AsyncConnection[Any]) -> None:
     wake_ups = PostgresWakeUps(Settings(database_url=database_url))
-    async with listening(wake_ups, other) as (_, task):
+    async with listening(wake_ups) as (_, task):
         await other.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE application_name = 'callboard listener' AND datname = current_database()"
         )
         with pytest.raises(StoreUnavailable, match=r"listen: .* connection was lost"):
             await task
-    async with listening(wake_ups, other) as (hints, _):
+    async with listening(wake_ups) as (hints, _):
         await notify(other, "runnable:again")
         assert await next_hint(hints) == ("runnable", "again")
 
@@ -137,6 +124,6 @@ async def test_an_unreachable_server_is_an_error() -> None:
 
 async def test_the_direct_url_is_the_one_it_uses(database_url: str, other: psycopg.AsyncConnection[Any]) -> None:
     settings = Settings(database_url="postgresql://nobody@127.0.0.1:1/nothing", direct_database_url=database_url)
-    async with listening(PostgresWakeUps(settings), other) as (hints, _):
+    async with listening(PostgresWakeUps(settings)) as (hints, _):
         await notify(other, "runnable:q")
         assert await next_hint(hints) == ("runnable", "q")

@@ -3,9 +3,10 @@
 import asyncio
 import threading
 
+import psycopg
 import pytest
 
-from callboard import JobRegistry, Reason, Runtime, Settings, Status, job
+from callboard import JobRegistry, Reason, Runtime, RuntimeStopped, Settings, Status, job
 from callboard.actors.jobs.types import JobFilter
 from callboard.persistence.embedded import EmbeddedServer
 from callboard.persistence.migrate import migrate
@@ -37,7 +38,19 @@ async def test_every_part_that_crashes_is_restarted_and_no_job_is_lost(runtime: 
     assert {child.state for child in children} == {"running"}
 
 
-async def test_a_root_that_gives_up_says_so(runtime: Runtime) -> None:
+async def test_a_root_that_gives_up_says_so(
+    settings: Settings, registry: JobRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callboard.runtime.MAX_RESTARTS", 2)
+
+    @job(registry=registry)
+    async def endless() -> None:
+        await asyncio.Event().wait()
+
+    runtime = Runtime(settings, registry=registry)
+    await runtime.start()
+    ref = await runtime.spawn(endless)
+    wait = asyncio.create_task(ref.result())
     async with asyncio.timeout(WAIT_SECONDS):
         while not runtime._given_up.is_set():
             claimer = runtime._system.registry.get("claimer")
@@ -46,6 +59,11 @@ async def test_a_root_that_gives_up_says_so(runtime: Runtime) -> None:
             await asyncio.sleep(0)
         await runtime.wait_given_up()
     assert not liveness(runtime.health.state()).ok
+    with pytest.raises(RuntimeStopped, match="gave up"):
+        await wait
+    with pytest.raises(RuntimeStopped):
+        await runtime.spawn(endless)
+    await runtime.stop()
 
 
 async def test_a_stop_lets_jobs_end(settings: Settings, registry: JobRegistry) -> None:
@@ -60,9 +78,8 @@ async def test_a_stop_lets_jobs_end(settings: Settings, registry: JobRegistry) -
     async with Runtime(settings, work=False) as client, Runtime(settings, registry=registry) as runtime:
         ref = await client.spawn(finishes)
         await started.wait()
-        claimer = runtime._system.registry.get("claimer")._actor_weakref()
         stop = asyncio.create_task(runtime.stop())
-        while not (claimer._stopped and (claimer._claim is None or claimer._claim.done())):
+        while not (runtime._worker.running.closed and runtime._worker.running.claim.done()):
             await asyncio.sleep(0)
         second_stop = asyncio.create_task(runtime.stop(drain_timeout_seconds=0))
         later = await client.spawn(finishes)
@@ -138,3 +155,54 @@ async def test_promise_1_a_restart_of_the_database_loses_nothing(settings: Setti
             assert len(completed) == 100
     finally:
         await asyncio.to_thread(server.stop)
+
+
+async def test_a_database_that_is_read_only_for_a_while_costs_nothing(
+    runtime: Runtime, registry: JobRegistry, settings: Settings
+) -> None:
+    go_on = asyncio.Event()
+
+    @job(registry=registry, max_attempts=1)
+    async def waits() -> str:
+        await go_on.wait()
+        return "done"
+
+    ref = await runtime.spawn(waits)
+    url = settings.database_url.get_secret_value()
+    with psycopg.connect(url, autocommit=True) as connection:
+        (database,) = connection.execute("select current_database()").fetchone()
+        read_only = f'alter database "{database}" set default_transaction_read_only = '
+        async with asyncio.timeout(WAIT_SECONDS):
+            while await ref.status() is not Status.RUNNING:
+                await asyncio.sleep(0)
+        connection.execute(read_only + "on")
+        # New connections are read-only: end those that are there, as a failover would.
+        connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and pid <> pg_backend_pid()",
+            (database,),
+        )
+        go_on.set()
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not any(write for write in runtime._worker.outbox._waiting):
+                await asyncio.sleep(0)
+        connection.execute("set default_transaction_read_only = off")
+        connection.execute(read_only + "off")
+        connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and pid <> pg_backend_pid()",
+            (database,),
+        )
+    assert await ref.result(WAIT_SECONDS) == "done"
+    assert not runtime._given_up.is_set()
+
+
+async def test_a_stop_does_not_wait_for_a_claim_that_hangs(settings: Settings, registry: JobRegistry) -> None:
+    runtime = Runtime(settings, registry=registry)
+    await runtime.start()
+    url = settings.database_url.get_secret_value()
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        await connection.execute("lock table callboard.jobs in access exclusive mode")
+        async with asyncio.timeout(WAIT_SECONDS):
+            while runtime._worker.running.claim.done():
+                await asyncio.sleep(0.01)
+            await runtime.stop(drain_timeout_seconds=0)
+    assert not runtime._running

@@ -20,6 +20,7 @@ from callboard import (
     Reason,
     Retry,
     Runtime,
+    Settings,
     Snooze,
     Status,
     TransitionEvent,
@@ -394,3 +395,63 @@ async def test_options_are_stored(runtime: Runtime, registry: JobRegistry) -> No
     assert (record.queue, record.priority, record.owner) == ("other", -7, "alice")
     assert (record.tags, record.metadata, record.arguments) == (("a",), {"trace": "x"}, '{"priority":3}')
     assert timedelta(seconds=990) < record.run_at - record.created_at <= timedelta(seconds=1000)
+
+
+async def test_maps_in_a_task_group_wait_together(runtime: Runtime, registry: JobRegistry) -> None:
+    @job(registry=registry)
+    async def square(number: int) -> int:
+        return number * number
+
+    @job(registry=registry, max_attempts=1)
+    async def both(ctx: JobContext) -> int:
+        async with asyncio.TaskGroup() as group:
+            left = group.create_task(ctx.map(square, [(1,), (2,)], key="left"))
+            right = group.create_task(ctx.map(square, [(3,)], key="right"))
+        return sum(left.result()) + sum(right.result())
+
+    assert await (await runtime.spawn(both)).result(WAIT_SECONDS) == 14
+
+
+async def test_two_maps_need_two_keys(runtime: Runtime, registry: JobRegistry) -> None:
+    @job(registry=registry)
+    async def square(number: int) -> int:
+        return number * number
+
+    @job(registry=registry)
+    async def careless(ctx: JobContext) -> list[int]:
+        first = await ctx.map(square, [(1,)])
+        return first + await ctx.map(square, [(2,)])
+
+    with pytest.raises(JobFailed, match="called twice with the key ''"):
+        await (await runtime.spawn(careless)).result(WAIT_SECONDS)
+
+
+async def test_a_report_that_cannot_be_stored_fails_its_job_and_nothing_else(
+    runtime: Runtime, registry: JobRegistry
+) -> None:
+    @job(registry=registry, max_attempts=1)
+    async def bad(ctx: JobContext) -> None:
+        ctx.progress(what=object())
+
+    with pytest.raises(JobFailed, match="JSON cannot hold the report"):
+        await (await runtime.spawn(bad)).result(WAIT_SECONDS)
+    assert not runtime._given_up.is_set()
+
+
+async def test_a_thread_that_looks_and_returns_at_a_shutdown_goes_back(
+    runtime: Runtime, registry: JobRegistry, settings: Settings
+) -> None:
+    started = threading.Event()
+
+    @job(registry=registry)
+    def cooperative(ctx: JobContext) -> str:
+        started.set()
+        ctx.wait_cancelled(WAIT_SECONDS)
+        return "half done"
+
+    ref = await runtime.spawn(cooperative)
+    await asyncio.to_thread(started.wait, WAIT_SECONDS)
+    await runtime.stop(drain_timeout_seconds=0)
+    async with Runtime(settings, work=False) as client:
+        record = await (await client.get(ref.id)).record()
+    assert (record.status, record.attempt, record.result) == (Status.PENDING, 0, None)

@@ -1,12 +1,23 @@
 """The synchronous facade has the same names and does the same."""
 
 import inspect
+import os
 import threading
 
 import pytest
 
 import callboard
-from callboard import JobFailed, JobRegistry, RuntimeStopped, SchemaMissing, Settings, Status, TransitionEvent, job
+from callboard import (
+    ConfigurationError,
+    JobFailed,
+    JobRegistry,
+    RuntimeStopped,
+    SchemaMissing,
+    Settings,
+    Status,
+    TransitionEvent,
+    job,
+)
 from callboard.actors.errors import WouldDeadlock
 from callboard.sync import JobRef, Runtime
 
@@ -102,3 +113,16 @@ def test_the_names_and_parameters_are_the_same(ours: type, theirs: type) -> None
             assert (
                 inspect.signature(getattr(ours, name)).parameters.keys() == inspect.signature(method).parameters.keys()
             )
+
+
+def test_after_a_fork_it_says_so_instead_of_waiting_for_ever(
+    settings: Settings, double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Runtime(settings, work=False) as runtime:
+        ours = os.getpid()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: ours + 1)  # what a forked child would see
+            with pytest.raises(RuntimeStopped, match="forked"):
+                runtime.spawn(double, 1)
+        with pytest.raises(ConfigurationError, match="runs already"):
+            runtime.start()

@@ -93,3 +93,6 @@ class Services:
     async def children(self, parent: Any, key: str, job: Any, calls: Any) -> list[JobRecord]:
         self.asked.append((key, list(calls)))
         return self.answer
+
+    async def unknown_for_seconds(self, job_id: UUID) -> float:
+        return 0.0

@@ -1,10 +1,12 @@
 """A job actor, message by message: every order in which an attempt can end."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from callboard.actors.errors import StoreUnavailable
 from callboard.actors.jobs.actor import JobActor, JobEnvironment
 from callboard.actors.jobs.call import Call, Raised, Returned
 from callboard.actors.jobs.decide import Policy
@@ -37,10 +39,15 @@ class StageExecutor:
         self.cancels = 0
         self.abandoned = 0
         self.ended = False
+        self.broken = False
+        self.full = False
 
     def start(self, call: Call, on_start: Any, on_finish: Any) -> "StageExecutor":
+        if self.broken:
+            raise RuntimeError("can't start new thread")
         self.call, self.on_finish = call, on_finish
-        on_start()
+        if not self.full:
+            on_start()
         return self
 
     def cancel(self) -> None:
@@ -87,11 +94,12 @@ class Stage:
         self.outbox, self.progress, self.waiters = Outbox(), ProgressBoard(), Waiters()
         self.running = RunningJobs({"default": 10})
         self.registry = JobRegistry()
+        self.unknown_for: float | None = 0.0
         job(registry=self.registry, kind="tests.kind", retry=default_wait(0, 0))(_code)
         self.environment = JobEnvironment(
             registry=self.registry,
             executors={"async": self.executor},
-            services=None,
+            services=self,
             outbox=self.outbox,
             running=self.running,
             waiters=self.waiters,
@@ -104,6 +112,11 @@ class Stage:
             cancel_grace_seconds=GRACE_SECONDS,
             result_limit_bytes=1000,
         )
+
+    async def unknown_for_seconds(self, job_id: Any) -> float:
+        if self.unknown_for is None:
+            raise StoreUnavailable("no answer")
+        return self.unknown_for
 
     async def start(self, **changes: Any) -> ClaimedJob:
         self.job = claimed(**changes)
@@ -332,9 +345,59 @@ async def test_a_crash_of_the_actor_frees_what_it_held(stage: Stage, defect: str
     assert stage.gone
 
 
-async def test_an_unknown_kind_goes_back(stage: Stage) -> None:
-    await stage.start(kind="nobody knows")
-    assert (stage.executor.call, stage.written()) == (None, [(Status.PENDING, Reason.UNKNOWN_KIND)])
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.0, Status.PENDING), (3599.0, Status.PENDING), (3600.0, Status.FAILED), (None, Status.PENDING)],
+)
+async def test_an_unknown_kind_has_its_grace_from_the_first_meeting(
+    stage: Stage, seconds: float | None, expected: Status
+) -> None:
+    stage.unknown_for = seconds
+    await stage.start(kind="nobody knows", created_at=datetime(2020, 1, 1, tzinfo=UTC))
+    assert (stage.executor.call, stage.written()) == (None, [(expected, Reason.UNKNOWN_KIND)])
     await stage.stop(StopCause.SHUTDOWN)
     await stage.answer()
     assert stage.gone
+
+
+async def test_an_executor_that_cannot_start_fails_the_attempt(stage: Stage) -> None:
+    stage.executor.broken = True
+    await stage.start()
+    assert stage.written() == [(Status.PENDING, Reason.ERROR)]
+    await stage.answer()
+    assert stage.gone
+
+
+@pytest.mark.parametrize("outcome", [Returned('"half done"'), Raised(RuntimeError("gave in"))])
+async def test_a_thread_that_gave_in_at_a_shutdown_has_not_done_its_work(stage: Stage, outcome: Any) -> None:
+    await stage.start()
+    await stage.stop(StopCause.SHUTDOWN)
+    assert stage.executor.call.context.cancelled
+    await stage.end(outcome)
+    assert stage.written() == [(Status.PENDING, Reason.SHUTDOWN)]
+
+
+async def test_a_deadline_runs_while_the_code_waits_for_a_thread(stage: Stage, timer_clock: TimerClock) -> None:
+    stage.executor.full = True
+    await stage.start(timeout_seconds=100, deadline=stage.environment.clock.now() + timedelta(seconds=2), attempt=3)
+    timer_clock.advance(2)
+    await settle()
+    assert stage.executor.cancels == 1
+    await stage.end(CANCELLED)
+    assert stage.written() == [(Status.FAILED, Reason.TIMEOUT)]
+
+
+async def test_code_that_reports_for_ever_does_not_hold_up_its_end(stage: Stage, timer_clock: TimerClock) -> None:
+    await stage.start(timeout_seconds=1)
+    attempt = AttemptKey(stage.job.id, stage.job.token)
+    stage.progress.report(attempt, {"done": 1})
+    for seconds in (1, GRACE_SECONDS):
+        timer_clock.advance(seconds)
+        await settle()
+    assert stage.executor.abandoned == 1
+    stage.progress.take()
+    stage.progress.report(attempt, {"done": 2})
+    stage.progress.flushed(attempt)
+    await settle()
+    assert stage.written() == [(Status.PENDING, Reason.TIMEOUT)]
+    assert stage.progress.take() == {}

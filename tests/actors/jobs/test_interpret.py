@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from callboard.actors.errors import InvalidArguments, InvalidResult, PayloadTooLarge
+from callboard.actors.errors import InvalidArguments, InvalidResult, JobFailed, PayloadTooLarge
 from callboard.actors.jobs.call import Outcome, Raised, Returned
 from callboard.actors.jobs.control import Abort, Parked, Retry, Snooze
 from callboard.actors.jobs.decide import Event, Fail, Park, Succeed
 from callboard.actors.jobs.decide import Snooze as SnoozeEvent
 from callboard.actors.jobs.interpret import interpret
 from callboard.actors.jobs.state import WaitingOn
+from tests.actors.jobs.builders import JOB_ID
 
 
 def event_of(outcome: Outcome, retry_on: tuple[type[Exception], ...] = (Exception,)) -> Event:
@@ -72,3 +73,20 @@ def test_a_cancellation_that_nobody_asked_for_is_a_failure() -> None:
 def test_a_delay_that_no_clock_can_hold_is_the_functions_own_error(answer: Any, delay: float) -> None:
     with pytest.raises(ValueError, match=rf"{answer.__name__}\(delay_seconds=.*expected 0 to"):
         answer(delay_seconds=delay)
+
+
+def test_a_task_group_whose_maps_wait_waits() -> None:
+    parked = Parked(WaitingOn.CHILDREN)
+    group = BaseExceptionGroup("tasks", [parked, BaseExceptionGroup("inner", [Parked(WaitingOn.CHILDREN)])])
+    assert event_of(Raised(group)) == Park(WaitingOn.CHILDREN)
+
+
+def test_a_task_group_in_which_something_else_went_wrong_has_failed() -> None:
+    group = BaseExceptionGroup("tasks", [Parked(WaitingOn.CHILDREN), ValueError("no")])
+    assert isinstance(event_of(Raised(group)), Fail)
+
+
+def test_another_jobs_end_is_not_mended_by_another_attempt() -> None:
+    event = event_of(Raised(JobFailed(JOB_ID, "child", stop_reason="timeout", error=None)))
+    assert isinstance(event, Fail)
+    assert not event.retryable

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from callboard.actors.errors import JobCancelled, JobFailed
+from callboard.actors.errors import InvalidArguments, JobCancelled, JobFailed, PayloadTooLarge
 from callboard.actors.jobs.context import JobContext
 from callboard.actors.jobs.control import Parked
 from callboard.actors.jobs.definition import JobRegistry, job
@@ -17,7 +17,7 @@ from callboard.actors.jobs.types import AttemptKey
 from tests.actors.jobs.builders import JOB_ID, NOW, Services, claimed, record
 
 
-@job(kind="child", registry=JobRegistry())
+@job(kind="tests.kind", registry=JobRegistry())
 def child(number: int) -> int:
     return number
 
@@ -95,7 +95,7 @@ async def test_map_returns_results_in_order_once_all_have_ended() -> None:
     services.answer = [record(result="2"), record(result="1")]
     context = JobContext(claimed(), services)
     assert await context.map(child, [(2,), (1,)]) == [2, 1]
-    assert await context.map(child.options(priority=1), ((n,) for n in (2, 1))) == [2, 1]
+    assert await context.map(child.options(priority=1), ((n,) for n in (2, 1)), key="b") == [2, 1]
 
 
 @pytest.mark.parametrize(("ended", "error"), [(FAILED, JobFailed), (CANCELLED, JobCancelled)])
@@ -107,7 +107,7 @@ async def test_a_child_without_a_result_raises_or_takes_its_place(
     context = JobContext(claimed(), services)
     with pytest.raises(error):
         await context.map(child, [(2,), (1,)])
-    first, second = await context.map(child, [(2,), (1,)], return_exceptions=True)
+    first, second = await context.map(child, [(2,), (1,)], key="b", return_exceptions=True)
     assert first == 2
     assert isinstance(second, error)
 
@@ -145,3 +145,39 @@ def test_ended_from_a_record() -> None:
     assert ended_from(record(result="[1]", stop_reason="succeeded")) == Ended(
         JOB_ID, "tests.kind", Status.COMPLETED, "[1]", "succeeded", None
     )
+
+
+@pytest.mark.parametrize(
+    ("report", "error", "message"),
+    [
+        ({"what": object()}, InvalidArguments, "JSON cannot hold the report"),
+        ({"what": float("nan")}, InvalidArguments, "JSON cannot hold the report"),
+        ({"what": "x" * 70_000}, PayloadTooLarge, "at most 65,536 are stored"),
+    ],
+)
+def test_a_report_that_cannot_be_stored_is_the_functions_own_error(report, error, message) -> None:
+    services = Services()
+    with pytest.raises(error, match=message):
+        JobContext(claimed(), services).progress(**report)
+    assert services.reports == []
+
+
+def test_a_report_is_a_copy() -> None:
+    services, details = Services(), {"pages": [1]}
+    JobContext(claimed(), services).progress(details=details)
+    details["pages"].append(2)
+    assert services.reports[0][1] == {"details": {"pages": [1]}}
+
+
+async def test_a_key_is_used_once() -> None:
+    context = JobContext(claimed(), Services())
+    assert await context.map(child, [], key="a") == []
+    with pytest.raises(InvalidArguments, match="called twice with the key 'a'"):
+        await context.map(child, [], key="a")
+
+
+async def test_children_of_another_kind_are_not_taken_for_ours() -> None:
+    services = Services(asyncio.get_running_loop())
+    services.answer = [record(kind="tests.former", result="1")]
+    with pytest.raises(InvalidArguments, match=r"finds children of kind tests\.former"):
+        await JobContext(claimed(), services).map(child, [(1,)])
