@@ -73,7 +73,8 @@ class JobClient:
             job: a function decorated with ``@job``, or ``job.options(...)``.
             *args: its positional arguments.
             connection: an SQLAlchemy connection or session (asynchronous or not), or a psycopg one. The job is written
-                in its transaction: it exists if and when that commits, and nothing is told to workers before.
+                in its transaction: it exists if and when that commits, and nothing is told to workers before. Ask for
+                its result after the commit; before, there is no such job.
             **kwargs: its keyword arguments, and options (``priority=-5``, ``delay_seconds=60``, see ``SpawnOptions``).
                 A name that is both is an argument; give the option by ``job.options(...)``.
 
