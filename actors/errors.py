@@ -20,6 +20,7 @@
     │   └── JobCancelled
     ├── StoreError                    the database said no
     │   ├── StoreUnavailable          unreachable, or lost on the way; worth another try
+    │   ├── ValueNotStorable          the database cannot store a value; nothing was written
     │   ├── ServerTooOld
     │   ├── SchemaMissing
     │   └── SchemaMismatch            older or newer than this code
@@ -153,7 +154,11 @@ class StoreError(CallboardError):
 
 
 class StoreUnavailable(StoreError):
-    """The database cannot be reached, or the connection was lost. Another try may succeed."""
+    """The database cannot be reached, the connection was lost, or the server refuses for now. Try again."""
+
+
+class ValueNotStorable(StoreError):
+    """The database cannot store a value: the one error of a store that is about the data. Nothing was written."""
 
 
 class ServerTooOld(StoreError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 import psycopg
@@ -13,7 +13,7 @@ from sqlalchemy import exc
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from callboard.actors.errors import ConfigurationError, SchemaMissing, StoreError, StoreUnavailable
+from callboard.actors.errors import ConfigurationError, SchemaMissing, StoreError, StoreUnavailable, ValueNotStorable
 from callboard.actors.settings import Settings
 
 _KEEPALIVES = {
@@ -128,12 +128,43 @@ def make_sync_engine(url: str) -> sa.Engine:
     )
 
 
+_SCHEMA_STATES = frozenset(
+    error.sqlstate for error in (pg.UndefinedTable, pg.InvalidSchemaName, pg.UndefinedFunction, pg.UndefinedColumn)
+)
+
+_PASSING = {
+    "08": "the connection was lost",
+    "25006": "the server accepts no writes: a standby, or a primary that was demoted",
+    "25": "the transaction cannot go on",
+    "40": "the transaction lost against others",
+    "53": "the server has run out of a resource",
+    "55006": "others use what the statement needs",
+    "55P03": "others hold a lock that the statement needs",
+    "57014": "the statement was ended by its time limit or by hand",
+    "57": "the connection was lost: the server stops, starts or recovers, or an administrator ended it",
+    "58": "the server's machine failed",
+}
+"""SQLSTATEs, and classes of them, that say nothing about the data: the same statement may succeed later.
+
+Source: PostgreSQL, appendix A "Error Codes".
+"""
+
+_ABOUT_DATA = frozenset({"22", "23", "44", "54", "P0001"})
+"""Data exceptions, integrity, check options, program limits (size, nesting), and a trigger that refuses a row."""
+
+
 @contextlib.contextmanager
-def readable_errors(operation: str) -> Iterator[None]:
-    """Turn errors of SQLAlchemy and psycopg into ours.
+def readable_errors(operation: str, *, callers_transaction: bool = False) -> Iterator[None]:
+    """Turn errors of drivers and of SQLAlchemy into ours.
+
+    Args:
+        operation: what was tried; every message begins with it.
+        callers_transaction: whether it was tried in a transaction of the caller's, which only the caller can repeat.
 
     Raises:
-        StoreUnavailable: unreachable, lost on the way, no free connection, or the statement took too long.
+        StoreUnavailable: unreachable, lost on the way, no free connection, the statement took too long, or the server
+            refuses for now: another try may succeed.
+        ValueNotStorable: a value does not fit. Nothing was written.
         SchemaMissing: a table of ours is not there.
         StoreError: anything else that the database refused.
     """
@@ -145,22 +176,44 @@ def readable_errors(operation: str) -> Iterator[None]:
             f"or look for transactions that are left open ({error})"
         ) from error
     except exc.DBAPIError as error:
-        raise _translated(operation, error.orig or error) from error
+        raise _translated(operation, error.orig or error, callers_transaction) from error
     except (psycopg.Error, OSError, UnicodeEncodeError) as error:
-        raise _translated(operation, error) from error
+        raise _translated(operation, error, callers_transaction) from error
 
 
-def _translated(operation: str, error: BaseException) -> StoreError:
+def sqlstate(error: BaseException) -> str:
+    """Return the SQLSTATE that a server gave to an error, whatever driver it came by; empty where it has none."""
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tell whether a server's error says nothing about the data, so that another try may succeed."""
+    return _listed(sqlstate(error), _PASSING) is not None
+
+
+def _listed(state: str, states: Container[str]) -> str | None:
+    """Return the state, or else its class, where it is among ``states``."""
+    return next((entry for entry in (state, state[:2]) if entry in states), None)
+
+
+def _translated(operation: str, error: BaseException, callers_transaction: bool) -> StoreError:
     message = " ".join(str(error).split())
-    if isinstance(error, pg.UndefinedTable | pg.InvalidSchemaName | pg.UndefinedFunction | pg.UndefinedColumn):
+    state = sqlstate(error)
+    if state in _SCHEMA_STATES:
         return SchemaMissing(f"{operation}: {message}; run `callboard migrate`")
-    if isinstance(error, pg.QueryCanceled):
-        return StoreUnavailable(f"{operation}: the statement was ended by its time limit or by hand ({message})")
+    if callers_transaction and state[:2] in {"25", "40"}:
+        return StoreUnavailable(
+            f"{operation}: your transaction, in which the jobs were to be written, has failed ({message}); roll it "
+            f"back and run it again from its beginning"
+        )
+    passing = _listed(state, _PASSING)
+    if passing is not None:
+        return StoreUnavailable(f"{operation}: {_PASSING[passing]} ({message}); another try may succeed")
+    if _listed(state, _ABOUT_DATA) or isinstance(error, psycopg.DataError | UnicodeEncodeError):
+        return ValueNotStorable(f"{operation}: PostgreSQL cannot store a value ({message}); nothing was written")
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | OSError):
         return StoreUnavailable(
             f"{operation}: the database cannot be reached, or the connection was lost ({message}); "
             f"check CALLBOARD_DATABASE_URL and the server"
         )
-    if isinstance(error, psycopg.DataError | UnicodeEncodeError):
-        return StoreError(f"{operation}: PostgreSQL cannot store a value ({message}); nothing was written")
     return StoreError(f"{operation}: {message}")

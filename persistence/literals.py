@@ -1,4 +1,4 @@
-"""PostgreSQL array literals and COPY fields, built as text.
+"""PostgreSQL array literals, COPY fields and JSON, built as text.
 
 psycopg adapts a list element by element in Python; one joined string costs about a tenth of that, and the hot
 statements pass several columns of up to a thousand elements each.
@@ -6,7 +6,10 @@ statements pass several columns of up to a thousand elements each.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+
+from callboard.actors.errors import ValueNotStorable
 
 
 def plain_array(values: Iterable[str]) -> str:
@@ -26,6 +29,24 @@ def quoted(value: str) -> str:
     if '"' in value:
         value = value.replace('"', '\\"')
     return f'"{value}"'
+
+
+def json_text(what: str, value: object) -> str:
+    """Return a value as JSON.
+
+    Args:
+        what: names the value in the error's message.
+        value: what ``json`` can write.
+
+    Raises:
+        ValueNotStorable: it has something that JSON does not know (NaN among it), or refers to itself.
+    """
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueNotStorable(
+            f"PostgreSQL cannot store a value ({what} is not JSON: {error}); nothing was written"
+        ) from error
 
 
 def copy_field(value: str | None) -> str:

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from callboard.actors.errors import StoreError
+from callboard.actors.errors import ValueNotStorable
 from callboard.actors.jobs.decide import Transition
 from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import JobFilter, JobRecord, NewJob
@@ -16,7 +16,7 @@ def new_record(job: NewJob, now: datetime) -> JobRecord:
     """Return the record of a new job.
 
     Raises:
-        StoreError: a text that PostgreSQL could not store either.
+        ValueNotStorable: a text that PostgreSQL could not store either.
     """
     for name in ("kind", "queue", "unique_key", "owner", "child_key"):
         check_text(name, getattr(job, name) or "")
@@ -105,10 +105,10 @@ def check_text(field: str, value: str) -> None:
     """Refuse what PostgreSQL's ``text`` cannot hold.
 
     Raises:
-        StoreError: a NUL character or half of a surrogate pair.
+        ValueNotStorable: a NUL character or half of a surrogate pair.
     """
     if "\x00" in value or not _encodable(value):
-        raise StoreError(
+        raise ValueNotStorable(
             f"PostgreSQL cannot store a value ({field} has a NUL character or a lone surrogate); nothing was written"
         )
 
@@ -125,13 +125,13 @@ def check_json(field: str, value: str) -> object:
     """Parse a JSON text.
 
     Raises:
-        StoreError: it is not one, or has a character that PostgreSQL cannot store.
+        ValueNotStorable: it is not one, or has a character that PostgreSQL cannot store.
     """
     check_text(field, value)
     try:
         return json.loads(value, parse_constant=_refuse_constant)
     except ValueError as error:
-        raise StoreError(
+        raise ValueNotStorable(
             f"PostgreSQL cannot store a value ({field} is not JSON: {error}); nothing was written"
         ) from None
 

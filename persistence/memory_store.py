@@ -43,6 +43,7 @@ from callboard.actors.jobs.types import (
 )
 
 from .attempts import require_running_attempt
+from .literals import json_text
 from .memory_jobs import check_json, matches, needs_rescue, new_record, transitioned
 
 _FORGET_NODES_AFTER = timedelta(days=1)
@@ -184,7 +185,10 @@ class MemoryStore:
     async def apply(self, transitions: Sequence[Transition], *, actor: str) -> list[Applied | Refused]:
         """Write transitions by compare-and-set."""
         now = self._clock.now()
-        checked = [change._replace(error=json.loads(json.dumps(change.error))) for change in transitions]
+        checked = [
+            change._replace(error=json.loads(json_text(f"error of job {change.job_id}", change.error)))
+            for change in transitions
+        ]
         for change in checked:
             if change.result is not None:
                 check_json("result", change.result)
@@ -311,7 +315,10 @@ class MemoryStore:
 
     async def progress(self, reports: Mapping[AttemptKey, Mapping[str, Any]]) -> set[AttemptKey]:
         """Store the progress of running attempts; returns the stale ones."""
-        copies = {attempt: json.loads(json.dumps(report)) for attempt, report in reports.items()}
+        copies = {
+            attempt: json.loads(json_text(f"progress of job {attempt.job_id}", report))
+            for attempt, report in reports.items()
+        }
         stale = set()
         for attempt, report in copies.items():
             job = self._jobs.get(attempt.job_id)

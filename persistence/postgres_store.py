@@ -111,7 +111,7 @@ class PostgresStore:
         if not jobs:
             return []
         if connection is not None:
-            with readable_errors("spawn"):
+            with readable_errors("spawn", callers_transaction=True):
                 return await spawning.insert(await spawning.execute_in(connection), self._sql, jobs, actor, parent)
         return await self._native("spawn", lambda own: self._insert(own, jobs, actor, parent))
 

@@ -15,6 +15,7 @@ from callboard.actors.jobs.decide import DeadlinePass, LeaseExpire, Policy, Tran
 from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import Applied, Rescued
 
+from .engine import is_passing
 from .statements import Statements
 from .writing import TransitionWriter
 
@@ -88,6 +89,8 @@ async def _write(
         async with connection.transaction():
             return {answer.job_id for answer in await writer.write(transitions) if isinstance(answer, Applied)}
     except (psycopg.IntegrityError, psycopg.DataError, psycopg.InternalError, psycopg.ProgrammingError) as error:
+        if is_passing(error):
+            raise
         if len(transitions) == 1:
             logger.error("job %s cannot be rescued: %s", transitions[0].job_id, error)
             return set()

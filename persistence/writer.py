@@ -6,7 +6,7 @@ import logging
 from typing import NamedTuple, TypeAlias, assert_never
 
 from callboard.actors.actor import EventActor
-from callboard.actors.errors import StoreUnavailable
+from callboard.actors.errors import StoreError, ValueNotStorable
 from callboard.actors.jobs.decide import Transition
 from callboard.actors.jobs.types import Applied, Refused
 from callboard.actors.outbox import Answer, Outbox
@@ -38,10 +38,11 @@ WriterMessage: TypeAlias = Flush | Flushed | FlushFailed
 class Writer(EventActor):
     """Empties the outbox, one commit at a time; what arrives meanwhile makes up the next one.
 
-    Nothing is dropped: an unreachable database is tried again with backoff until it answers, a batch that the database
-    does not accept is split in halves until the one bad transition stands alone. A batch whose COMMIT may or may not
-    have happened is written again, as a compare-and-set happens once: the refusal of a transition that finds its own
-    work done counts as applied.
+    Nothing is dropped, and no job is blamed for what is not its fault: a database that is unreachable or refuses is
+    tried again with backoff until it accepts; only a batch with a value that cannot be stored is split in halves,
+    until the one bad transition stands alone. Any other error is a defect: it ends this incarnation, and the
+    supervisor counts it. A batch whose COMMIT may or may not have happened is written again, as a compare-and-set
+    happens once: the refusal of a transition that finds its own work done counts as applied.
 
     Args:
         store: where to write.
@@ -102,9 +103,7 @@ class Writer(EventActor):
     async def _write(self, batch: list[Transition]) -> list[Answer]:
         try:
             results = await self._store.apply(batch, actor=self._actor)
-        except StoreUnavailable:
-            raise
-        except Exception as exception:  # noqa: BLE001 - goes to the one job that caused it
+        except ValueNotStorable as exception:  # goes to the one job that caused it
             if len(batch) == 1:
                 return [exception]
             _log.warning("a batch of %d transitions was not accepted, splitting it: %s", len(batch), exception)
@@ -117,7 +116,7 @@ class Writer(EventActor):
     def _retry_later(self, exception: BaseException) -> None:
         self._outbox.untake()
         self._uncertain = True
-        if not isinstance(exception, StoreUnavailable):
+        if not isinstance(exception, StoreError):
             raise exception
         self._failures += 1
         delay = next_delay_seconds(reconnect_wait(), self._failures, exception)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -13,7 +12,7 @@ from callboard.actors.jobs.decide import Transition
 from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import Applied, AttemptKey, Refused
 
-from .literals import plain_array, text_array
+from .literals import json_text, plain_array, text_array
 from .statements import Statements
 
 _IDS_PER_PAYLOAD = 200
@@ -115,7 +114,9 @@ def progress_columns(reports: Mapping[AttemptKey, Mapping[str, Any]]) -> dict[st
     return {
         "ids": plain_array([attempt.job_id.hex for attempt in attempts]),
         "tokens": plain_array([str(attempt.token) for attempt in attempts]),
-        "reports": text_array([json.dumps(reports[attempt]) for attempt in attempts]),
+        "reports": text_array(
+            [json_text(f"progress of job {attempt.job_id}", reports[attempt]) for attempt in attempts]
+        ),
     }
 
 
@@ -153,7 +154,12 @@ def columns(transitions: Sequence[Transition], actor: str) -> dict[str, str]:
         "returned": plain_array(["0" if change.counted else "1" for change in transitions]),
         "delays": plain_array([str(change.delay_seconds) for change in transitions]),
         "results": text_array([change.result for change in transitions]),
-        "errors": text_array([json.dumps(change.error) if change.error else None for change in transitions]),
+        "errors": text_array(
+            [
+                json_text(f"error of job {change.job_id}", change.error) if change.error else None
+                for change in transitions
+            ]
+        ),
         "waits": plain_array([change.waiting_on or "NULL" for change in transitions]),
         "actor": actor,
     }

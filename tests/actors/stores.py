@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from callboard.actors.errors import StoreUnavailable
+from callboard.actors.errors import StoreUnavailable, ValueNotStorable
 from callboard.actors.jobs.decide import Transition
 from callboard.actors.jobs.identifier import uuid7
 from callboard.actors.jobs.types import Applied, ClaimedJob, NewJob, QueueDemand, Refused
@@ -47,7 +47,7 @@ class StageStore(MemoryStore):
         if self.failures:
             raise self.failures.pop(0)
         if any(transition.result in self.poison for transition in transitions):
-            raise ValueError("cannot store this")
+            raise ValueNotStorable("cannot store this")
         answers = await super().apply(transitions, actor=actor)
         if self.lost_answers:
             raise self.lost_answers.pop(0)

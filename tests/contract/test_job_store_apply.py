@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from callboard.actors.errors import StaleAttempt, StoreError
+from callboard.actors.errors import StaleAttempt, ValueNotStorable
 from callboard.actors.jobs.decide import Cancel, Event, Fail, Park, Release, Snooze, Succeed, UnknownKind
 from callboard.actors.jobs.state import Reason, Status, WaitingOn
 from callboard.actors.jobs.types import Applied, ClaimedJob, Refused
@@ -136,10 +136,17 @@ async def test_answers_are_positional_and_refusals_hinder_nobody(store: JobStore
 async def test_a_result_that_cannot_be_stored_is_refused_and_nothing_is_written(store: JobStore, result: str) -> None:
     await spawned(store, 2)
     good, bad = await claimed(store)
-    with pytest.raises(StoreError, match="cannot store a value"):
+    with pytest.raises(ValueNotStorable, match="cannot store a value"):
         await store.apply([outcome(good, Succeed("1")), outcome(bad, Succeed(result))], actor="node:here")
     assert [(await record(store, job.id)).status for job in (good, bad)] == [Status.RUNNING] * 2
     assert len(await store.history(good.id)) == 2
+
+
+async def test_an_error_that_cannot_be_stored_is_refused(store: JobStore) -> None:
+    job = await running(store)
+    with pytest.raises(ValueNotStorable, match=f"error of job {job.id} is not JSON"):
+        await store.apply([outcome(job, Fail(ERROR | {"at": datetime.now(UTC)}, 0))], actor="node:here")
+    assert (await record(store, job.id)).status is Status.RUNNING
 
 
 async def test_a_large_batch(store: JobStore) -> None:

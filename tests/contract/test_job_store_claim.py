@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from callboard.actors.errors import ValueNotStorable
 from callboard.actors.jobs.decide import Fail, Park, Policy, Snooze, SoftStop, Succeed
 from callboard.actors.jobs.state import Reason, Status, WaitingOn
 from callboard.actors.jobs.types import AttemptKey, JobFilter, QueueDemand, Rescued
@@ -222,6 +223,15 @@ async def test_the_progress_of_many_is_stored_in_one_call(store: JobStore) -> No
     assert await store.progress({AttemptKey(job.id, job.token): {"job": str(job.id)} for job in jobs}) == set()
     stored = await store.get_many([job.id for job in jobs])
     assert {job.id: job.progress for job in stored} == {job.id: {"job": str(job.id)} for job in jobs}
+
+
+@pytest.mark.parametrize("value", [float("nan"), object()], ids=["NaN", "object"])
+async def test_progress_that_cannot_be_stored_is_refused_and_nothing_is_written(store: JobStore, value: object) -> None:
+    await spawned(store, 2)
+    good, bad = [AttemptKey(job.id, job.token) for job in await claimed(store)]
+    with pytest.raises(ValueNotStorable, match=f"progress of job {bad.job_id} is not JSON"):
+        await store.progress({good: {"done": 1}, bad: {"done": value}})
+    assert (await record(store, good.job_id)).progress is None
 
 
 async def test_a_large_claim(store: JobStore) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from callboard.actors.errors import StaleAttempt, StoreError
+from callboard.actors.errors import StaleAttempt, ValueNotStorable
 from callboard.actors.jobs.decide import Snooze, Succeed
 from callboard.actors.jobs.state import Reason, Status
 from callboard.actors.jobs.types import AttemptKey, JobFilter, Spawned
@@ -83,7 +83,7 @@ async def test_what_cannot_be_stored_is_refused_and_nothing_is_written(
     store: JobStore, fields: dict[str, object], count: int
 ) -> None:
     jobs = [*(new_job() for _ in range(count)), new_job(**fields)]
-    with pytest.raises(StoreError, match=r"cannot store a value .* nothing was written"):
+    with pytest.raises(ValueNotStorable, match=r"cannot store a value .* nothing was written"):
         await store.spawn(jobs, actor="client:test")
     assert await store.list_jobs(JobFilter(), limit=10) == []
 

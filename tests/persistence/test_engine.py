@@ -7,7 +7,7 @@ import pytest
 from psycopg import errors as pg
 from sqlalchemy import exc
 
-from callboard.actors.errors import ConfigurationError, SchemaMissing, StoreError, StoreUnavailable
+from callboard.actors.errors import ConfigurationError, SchemaMissing, StoreError, StoreUnavailable, ValueNotStorable
 from callboard.actors.ports import NoTelemetry
 from callboard.actors.settings import Settings
 from callboard.persistence import stores
@@ -55,13 +55,26 @@ def test_psycopg_gets_a_url_of_its_own(url: str) -> None:
         (psycopg.InterfaceError("closed"), StoreUnavailable, "connection was lost"),
         (pg.AdminShutdown("bye"), StoreUnavailable, "bye"),
         (pg.QueryCanceled("slow"), StoreUnavailable, "time limit"),
-        (pg.TooManyConnections("full"), StoreUnavailable, "full"),
+        (pg.TooManyConnections("full"), StoreUnavailable, "run out of a resource"),
+        (pg.DiskFull("disk"), StoreUnavailable, "run out of a resource"),
+        (pg.CannotConnectNow("starting up"), StoreUnavailable, "stops, starts or recovers"),
+        (pg.CrashShutdown("crash"), StoreUnavailable, "stops, starts or recovers"),
+        (pg.ReadOnlySqlTransaction("read-only"), StoreUnavailable, "a primary that was demoted"),
+        (pg.InFailedSqlTransaction("aborted"), StoreUnavailable, "cannot go on"),
+        (pg.SerializationFailure("concurrent"), StoreUnavailable, "lost against others"),
+        (pg.DeadlockDetected("circle"), StoreUnavailable, "lost against others"),
+        (pg.LockNotAvailable("locked"), StoreUnavailable, "hold a lock"),
+        (pg.IoError("disk"), StoreUnavailable, "machine failed"),
         (ConnectionRefusedError("no"), StoreUnavailable, "cannot be reached"),
         (exc.TimeoutError("pool"), StoreUnavailable, "CALLBOARD_PG_POOL_SIZE"),
         (pg.UndefinedTable("jobs"), SchemaMissing, "callboard migrate"),
-        (pg.InvalidTextRepresentation("json"), StoreError, "nothing was written"),
+        (pg.InvalidTextRepresentation("json"), ValueNotStorable, "nothing was written"),
         (pg.InsufficientPrivilege("permission denied"), StoreError, "permission denied"),
-        (pg.CheckViolation("history_edge"), StoreError, "history_edge"),
+        (pg.CheckViolation("history_edge"), ValueNotStorable, "history_edge"),
+        (pg.StatementTooComplex("depth"), ValueNotStorable, "nothing was written"),
+        (pg.RaiseException("a trigger"), ValueNotStorable, "a trigger"),
+        (psycopg.DataError("NUL"), ValueNotStorable, "nothing was written"),
+        (pg.InternalError_("a defect"), StoreError, "a defect"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
@@ -74,6 +87,21 @@ def test_errors_say_what_was_tried_and_what_to_do(
         raise raised
     assert type(caught.value) is expected
     assert str(caught.value).startswith("claim: ")
+
+
+def test_errors_of_other_drivers_are_told_by_their_code() -> None:
+    class OtherDriversError(Exception):
+        pgcode = "25006"
+
+    with pytest.raises(StoreUnavailable, match="demoted"), readable_errors("spawn"):
+        raise exc.DBAPIError("SELECT 1", None, OtherDriversError("read-only"))
+
+
+@pytest.mark.parametrize("error", [pg.SerializationFailure("concurrent"), pg.InFailedSqlTransaction("aborted")])
+def test_only_the_caller_can_repeat_a_callers_transaction(error: Exception) -> None:
+    expected = "spawn: your transaction, .* roll it back and run it again"
+    with pytest.raises(StoreUnavailable, match=expected), readable_errors("spawn", callers_transaction=True):
+        raise error
 
 
 def test_other_errors_pass() -> None:

@@ -14,10 +14,10 @@ from psycopg.rows import dict_row
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from callboard.actors.errors import ConfigurationError, SchemaMissing, StoreError, StoreUnavailable
+from callboard.actors.errors import ConfigurationError, SchemaMissing, StoreUnavailable, ValueNotStorable
 from callboard.actors.jobs.decide import Park, Policy, Succeed, Transition
 from callboard.actors.jobs.state import Reason, Status, WaitingOn
-from callboard.actors.jobs.types import Applied, AttemptKey, JobFilter, QueueDemand
+from callboard.actors.jobs.types import Applied, AttemptKey, JobFilter, QueueDemand, Spawned
 from callboard.actors.ports import NoTelemetry
 from callboard.actors.settings import Settings
 from callboard.persistence.engine import make_sync_engine, sqlalchemy_url
@@ -129,6 +129,21 @@ async def test_workers_are_woken_when_the_caller_commits(
         assert await payloads(other) == []
     await engine.dispose()
     assert await payloads(other) == ["runnable:q"]
+
+
+async def test_a_conflict_in_a_callers_snapshot_is_the_callers_to_repeat(
+    store: PostgresStore, database_url: str, other: Native
+) -> None:
+    engine = create_async_engine(sqlalchemy_url(database_url), isolation_level="REPEATABLE READ")
+    async with AsyncSession(engine) as session:
+        await session.execute(sa.text("SELECT count(*) FROM callboard.jobs"))
+        [first] = await spawned(store, unique_key="k")
+        with pytest.raises(StoreUnavailable, match=r"your transaction, .* roll it back and run it again"):
+            await store.spawn([new_job(unique_key="k")], actor="client:test", connection=session)
+        await session.rollback()
+        [again] = await store.spawn([new_job(unique_key="k")], actor="client:test", connection=session)
+    await engine.dispose()
+    assert again == Spawned(first, created=False)
 
 
 async def test_a_connection_of_another_kind_is_refused(store: PostgresStore) -> None:
@@ -372,8 +387,24 @@ async def test_a_schema_dropped_under_a_running_store(store: PostgresStore, othe
         await store.summary()
 
 
+async def test_a_demoted_server_is_asked_again_and_no_job_is_blamed(
+    store: PostgresStore, database_url: str, other: Native
+) -> None:
+    job = await running(store)
+    [database] = (await rows(other, "SELECT current_database()"))[0]
+    await other.execute(f'ALTER DATABASE "{database}" SET default_transaction_read_only = on'.encode())
+    demoted = PostgresStore(Settings(database_url=database_url), NoTelemetry())
+    with pytest.raises(StoreUnavailable, match="a primary that was demoted"):
+        await demoted.apply([outcome(job, Succeed(None))], actor="node:here")
+    with pytest.raises(StoreUnavailable, match="a primary that was demoted"):
+        await demoted.rescue(actor="b", policy=Policy(), limit=9, retry_delay_seconds=lambda attempt: 0)
+    await demoted.close()
+    await other.execute(f'ALTER DATABASE "{database}" RESET default_transaction_read_only'.encode())
+    await applied(store, outcome(job, Succeed(None)))
+
+
 async def test_a_number_out_of_range(store: PostgresStore) -> None:
-    with pytest.raises(StoreError, match="smallint"):
+    with pytest.raises(ValueNotStorable, match="smallint"):
         await spawned(store, priority=40_000)
     assert await store.list_jobs(JobFilter(), limit=9) == []
 
