@@ -44,6 +44,7 @@ async def test_hints_come_while_it_listens(parts: StoreParts) -> None:
     await applied(parts.store, outcome(job, Succeed(None)))
     await parts.store.cancel([other.id], actor="client:test")
     assert hints == [
+        ("listening", ""),
         ("runnable", "default"),
         ("runnable", "default"),
         ("ended", str(job.id)),
