@@ -114,13 +114,13 @@ class PostgresAttemptKeeper:
             return []
         return self._settle(due, kept, now)
 
-    def _settle(self, due: Sequence[AttemptKey], kept: set[Any], now: float) -> list[AttemptKey]:
+    def _settle(self, due: Sequence[AttemptKey], kept: set[AttemptKey], now: float) -> list[AttemptKey]:
         lost = []
         with self._lock:
             for attempt in due:
                 if attempt not in self._kept:  # it ended while we asked
                     continue
-                if attempt.job_id in kept:
+                if attempt in kept:
                     self._kept[attempt] = now
                 else:
                     del self._kept[attempt]
@@ -139,11 +139,11 @@ class PostgresAttemptKeeper:
         self._silent = hangs
         return hangs
 
-    def _renew_in_database(self, due: Sequence[AttemptKey]) -> set[Any]:
+    def _renew_in_database(self, due: Sequence[AttemptKey]) -> set[AttemptKey]:
         if self._connection is None:
             self._connection = self._connect()
         rows = self._connection.execute(self._renew, renewal(due, self._settings.lease_seconds)).fetchall()
-        return {job_id for (job_id,) in rows}
+        return set(map(AttemptKey._make, rows))
 
     def _connect(self) -> psycopg.Connection[Any]:
         pooler = behind_pooler(self._settings)

@@ -214,8 +214,8 @@ class PostgresStore:
         """Extend leases; returns the lost ones."""
         parameters = writing.renewal(attempts, lease_seconds)
         rows = await self._native("renew", lambda own: _rows(own, self._sql.renew.native, parameters))
-        kept = {job_id for (job_id,) in rows}
-        return [attempt for attempt in attempts if attempt.job_id not in kept]
+        kept = set(map(AttemptKey._make, rows))
+        return [attempt for attempt in attempts if attempt not in kept]
 
     async def rescue(
         self, *, actor: str, policy: Policy, limit: int, retry_delay_seconds: Callable[[int], float]

@@ -201,7 +201,7 @@ _RENEW = """
 UPDATE {jobs} AS job SET lease_expires_at = now() + CAST(:lease AS float8) * interval '1 second'
 FROM unnest([ids uuid], [tokens bigint]) AS attempt (id, token)
 WHERE job.id = attempt.id AND job.token = attempt.token AND job.status = 'running'
-RETURNING job.id
+RETURNING job.id, job.token
 """
 
 _PROGRESS = """

@@ -100,10 +100,11 @@ class TransitionWriter:
 
 
 def renewal(attempts: Sequence[AttemptKey], lease_seconds: float) -> dict[str, object]:
-    """Return the parameters of ``Statements.renew``."""
+    """Return the parameters of ``Statements.renew``, in the order of ids (against deadlocks)."""
+    ordered = sorted(attempts)
     return {
-        "ids": plain_array([attempt.job_id.hex for attempt in attempts]),
-        "tokens": plain_array([str(attempt.token) for attempt in attempts]),
+        "ids": plain_array([attempt.job_id.hex for attempt in ordered]),
+        "tokens": plain_array([str(attempt.token) for attempt in ordered]),
         "lease": lease_seconds,
     }
 

@@ -203,6 +203,15 @@ async def test_only_the_jobs_own_fault_counts_as_an_attempt(
     assert [row.attempt for row in await store.history(job.id)] == [0, 1, 1, again.attempt]
 
 
+async def test_of_two_attempts_of_a_job_only_the_newer_one_is_renewed(store: JobStore) -> None:
+    stale = await running(store, max_attempts=2)
+    await applied(store, outcome(stale, Snooze(0)))
+    [fresh] = await claimed(store)
+    attempts = [AttemptKey(job.id, job.token) for job in (stale, fresh)]
+    assert await store.renew(attempts, lease_seconds=60) == [attempts[0]]
+    assert await store.renew(attempts[::-1], lease_seconds=60) == [attempts[0]]
+
+
 async def test_progress_belongs_to_the_running_attempt(store: JobStore) -> None:
     job = await running(store)
     key = AttemptKey(job.id, job.token)

@@ -112,6 +112,19 @@ async def test_lost_attempts_are_reported_once(
     assert keeper.tick() == []
 
 
+async def test_the_older_of_two_attempts_of_a_job_is_lost_and_the_newer_one_kept(
+    store: PostgresStore, keeper: PostgresAttemptKeeper, advance: Advance
+) -> None:
+    stale = await running(store, max_attempts=3, lease=LONG_AGO)
+    assert await expired(store) == [stale.id]
+    [fresh] = await claimed(store)
+    keeper.add([key(stale), key(fresh)])
+    advance(LEASE_SECONDS / 3)
+    assert keeper.tick() == [key(stale)]
+    advance(LEASE_SECONDS / 3)
+    assert keeper.tick() == []
+
+
 async def test_a_silent_loop_loses_its_leases(
     store: PostgresStore, keeper: PostgresAttemptKeeper, advance: Advance, clock: FakeClock, failures: Failures
 ) -> None:
