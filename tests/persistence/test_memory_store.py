@@ -54,7 +54,7 @@ async def test_hints_come_while_it_listens(parts: StoreParts) -> None:
     task.cancel()
     await asyncio.wait([task])
     await spawned(parts.store)
-    assert len(hints) == 5
+    assert len(hints) == 6
 
 
 async def test_a_callers_transaction_is_refused(parts: StoreParts) -> None:
