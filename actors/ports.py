@@ -84,6 +84,8 @@ class JobStore(Protocol):
         """End unfinished jobs as ``cancelled``, whatever their status; final on return. Notifies their workers.
 
         Their unfinished children are cancelled as well, and the children of those. Answers for ``job_ids`` only.
+        A call that was interrupted may leave descendants; repeated, it completes its work, though it is refused for
+        the jobs that are cancelled already.
         """
 
     async def release(self, job_ids: Sequence[UUID], *, actor: str) -> list[Applied | Refused]:

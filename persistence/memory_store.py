@@ -42,7 +42,7 @@ from callboard.actors.jobs.types import (
     StoreSummary,
 )
 
-from .attempts import require_running_attempt
+from .families import cancelled_jobs, require_running_attempt
 from .literals import json_text
 from .memory_jobs import check_json, matches, needs_rescue, new_record, transitioned
 
@@ -233,19 +233,26 @@ class MemoryStore:
 
     async def cancel(self, job_ids: Sequence[UUID], *, actor: str) -> list[Applied | Refused]:
         """End unfinished jobs as ``cancelled``, then their unfinished children, and theirs."""
+        answers = await self._cancel_generation(job_ids, actor)
+        seen = set(job_ids)
+        parents = cancelled_jobs(answers)
+        while parents:
+            children = [
+                child
+                for parent in parents
+                for child in self._children.get(parent, {}).values()
+                if child not in seen
+                and (not self._jobs[child].status.is_terminal or self._jobs[child].status is Status.CANCELLED)
+            ]
+            seen.update(children)
+            parents = cancelled_jobs(await self._cancel_generation(children, actor))
+        return answers
+
+    async def _cancel_generation(self, job_ids: Sequence[UUID], actor: str) -> list[Applied | Refused]:
         running = [job_id for job_id in dict.fromkeys(job_ids) if job_id in self._running]
         answers = await self._decide_and_apply(job_ids, Cancel(), actor)
         for job_id in running:
             self._hint("cancelled", str(job_id))
-        children = [
-            child
-            for answer in answers
-            if isinstance(answer, Applied)
-            for child in self._children.get(answer.job_id, {}).values()
-            if not self._jobs[child].status.is_terminal
-        ]
-        if children:
-            await self.cancel(children, actor=actor)
         return answers
 
     async def release(self, job_ids: Sequence[UUID], *, actor: str) -> list[Applied | Refused]:

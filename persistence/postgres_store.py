@@ -37,6 +37,7 @@ from callboard.actors.settings import Settings
 
 from . import reading, rescuing, spawning, writing
 from .engine import make_engine, readable_errors
+from .families import cancelled_jobs
 from .literals import plain_array, text_array
 from .migrate import check_schema
 from .statements import Statements
@@ -159,19 +160,21 @@ class PostgresStore:
         """End unfinished jobs as ``cancelled``, then their unfinished children, and theirs.
 
         A generation is a transaction of its own: children that end lock their parents, so to lock both here, parents
-        first, would deadlock with them. A parent that has ended gets no new children.
+        first, would deadlock with them. A parent that has ended gets no new children. A cancel that was interrupted
+        between two generations is completed by the next one: it goes on through what it finds cancelled.
         """
         answers = await self._decide_and_write("cancel", job_ids, Cancel(), actor)
-        ended = [answer.job_id for answer in answers if isinstance(answer, Applied)]
-        while ended:
-            children = await self._unfinished_children(ended)
-            cancelled = await self._decide_and_write("cancel", children, Cancel(), actor)
-            ended = [answer.job_id for answer in cancelled if isinstance(answer, Applied)]
+        seen = set(job_ids)
+        parents = cancelled_jobs(answers)
+        while parents:
+            children = [child_id for child_id in await self._children_to_cancel(parents) if child_id not in seen]
+            seen.update(children)
+            parents = cancelled_jobs(await self._decide_and_write("cancel", children, Cancel(), actor))
         return answers
 
-    async def _unfinished_children(self, parent_ids: Sequence[UUID]) -> list[UUID]:
+    async def _children_to_cancel(self, parent_ids: Sequence[UUID]) -> list[UUID]:
         ids = {"ids": plain_array({parent_id.hex for parent_id in parent_ids})}
-        rows = await self._native("cancel", lambda own: _rows(own, self._sql.unfinished_children.native, ids))
+        rows = await self._native("cancel", lambda own: _rows(own, self._sql.children_to_cancel.native, ids))
         return [child_id for (child_id,) in rows]
 
     async def release(self, job_ids: Sequence[UUID], *, actor: str) -> list[Applied | Refused]:

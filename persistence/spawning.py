@@ -19,7 +19,7 @@ from callboard.actors.jobs.spawning import require_living_parent
 from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import AttemptKey, NewJob, Spawned
 
-from .attempts import require_running_attempt
+from .families import require_running_attempt
 from .literals import copy_field, plain_array, text_array
 from .statements import Statement, Statements
 

@@ -183,8 +183,10 @@ _SHARE_PARENTS = """
 SELECT id, status, token FROM {jobs} WHERE id = ANY(CAST([ids uuid] AS uuid[])) ORDER BY id FOR SHARE
 """
 
-_UNFINISHED_CHILDREN = """
-SELECT id FROM {jobs} WHERE parent_id = ANY(CAST([ids uuid] AS uuid[])) AND status IN ({unfinished}) ORDER BY id
+# Cancelled ones as well: an earlier cancel may have been interrupted before it came to their children.
+_CHILDREN_TO_CANCEL = """
+SELECT id FROM {jobs}
+WHERE parent_id = ANY(CAST([ids uuid] AS uuid[])) AND status IN ({unfinished}, 'cancelled') ORDER BY id
 """
 
 _RUN_NOW = """
@@ -267,7 +269,7 @@ class Statements:
         self.actual = self._statement(_ACTUAL)
         self.lock_jobs = self._statement(_LOCK_JOBS)
         self.share_parents = self._statement(_SHARE_PARENTS)
-        self.unfinished_children = self._statement(_UNFINISHED_CHILDREN)
+        self.children_to_cancel = self._statement(_CHILDREN_TO_CANCEL)
         self.run_now = self._statement(_RUN_NOW)
         self.renew = self._statement(_RENEW)
         self.progress = self._statement(_PROGRESS)

@@ -330,6 +330,31 @@ async def test_a_cancelled_parent_takes_its_descendants_along(store: JobStore) -
     }
 
 
+async def test_a_cancel_that_was_interrupted_is_completed_by_the_next_one(store: JobStore) -> None:
+    parent, (ended, child) = await family(store, 2)
+    [leaf] = await spawned(store, parent_id=child.id, child_key="part", child_index=0)
+    [survivor] = await spawned(store, parent_id=ended.id, child_key="part", child_index=0)
+    await applied(store, outcome(ended, Succeed("1")), outcome(parent, Cancel()), outcome(child, Cancel()))
+    assert (await record(store, leaf)).status is Status.PENDING
+
+    assert await store.cancel([parent.id], actor="client:test") == [
+        Refused(parent.id, "invalid", Status.CANCELLED, parent.token)
+    ]
+
+    assert await statuses(store, leaf) == [Status.PENDING, Status.CANCELLED]
+    assert (await record(store, survivor)).status is Status.PENDING
+
+
+async def test_a_cancel_ends_in_a_family_that_goes_in_a_circle(store: JobStore) -> None:
+    first, second = new_job(), new_job()
+    first = first._replace(parent_id=second.id, child_key="a", child_index=0)
+    second = second._replace(parent_id=first.id, child_key="a", child_index=0)
+    await store.spawn([first], actor="client:test")
+    await store.spawn([second], actor="client:test")
+    await store.cancel([first.id], actor="client:test")
+    assert [(await record(store, job.id)).status for job in (first, second)] == [Status.CANCELLED] * 2
+
+
 @pytest.mark.parametrize("count", [1, 3])
 async def test_a_parent_that_has_ended_gets_no_new_children(store: JobStore, count: int) -> None:
     parent = await running(store)

@@ -1,10 +1,13 @@
-"""What both stores ask of the attempt in whose name children are spawned."""
+"""What both stores ask of families: who may spawn children, and whose children a cancel takes along."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from uuid import UUID
+
 from callboard.actors.errors import StaleAttempt
 from callboard.actors.jobs.state import Status
-from callboard.actors.jobs.types import AttemptKey
+from callboard.actors.jobs.types import Applied, AttemptKey, Refused
 
 
 def require_running_attempt(attempt: AttemptKey, status: Status | None, token: int | None) -> None:
@@ -28,3 +31,10 @@ def require_running_attempt(attempt: AttemptKey, status: Status | None, token: i
         actual_status=status or "missing",
         wanted_status=Status.RUNNING,
     )
+
+
+def cancelled_jobs(answers: Iterable[Applied | Refused]) -> list[UUID]:
+    """Return the jobs that are cancelled after a cancel: by it, or by an earlier one that may have been interrupted."""
+    return [
+        answer.job_id for answer in answers if isinstance(answer, Applied) or answer.actual_status is Status.CANCELLED
+    ]
