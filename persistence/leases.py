@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +13,7 @@ from typing import Any, Final
 
 import psycopg
 
-from callboard.actors.errors import StoreUnavailable
+from callboard.actors.errors import StoreError
 from callboard.actors.jobs.types import AttemptKey
 from callboard.actors.ports import Telemetry
 from callboard.actors.settings import Settings
@@ -27,12 +29,16 @@ _RENEWALS_PER_LEASE: Final = 3
 
 _TICKS_PER_LEASE: Final = 12
 
+_STOP_SECONDS: Final = 2.0
+"""How long a stop waits for the thread; a connection that is just being made cannot be interrupted."""
+
 
 class PostgresAttemptKeeper:
     """Implements ``AttemptKeeper``.
 
     An attempt is renewed when it is a third of the lease old (or was last renewed so long ago): jobs that end sooner
-    cost nothing. A renewal that fails is tried again at the next tick, a twelfth of the lease later.
+    cost nothing. A renewal that fails, for whatever reason, is tried again at the next tick, a twelfth of the lease
+    later: the thread lives until it is stopped.
 
     Args:
         settings: the database, the lease and the hang limit.
@@ -54,12 +60,15 @@ class PostgresAttemptKeeper:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._connection: psycopg.Connection[Any] | None = None
+        self._connection_lock = threading.Lock()
 
     def start(self, on_lost: Callable[[Sequence[AttemptKey]], None]) -> None:
         """Start the thread."""
         self.beat()
-        self._stopping.clear()
-        self._thread = threading.Thread(target=self._run, args=(on_lost,), name="callboard-leases", daemon=True)
+        self._stopping = threading.Event()  # a new one: an earlier thread may still be on its way out
+        self._thread = threading.Thread(
+            target=self._run, args=(on_lost, self._stopping), name="callboard-leases", daemon=True
+        )
         self._thread.start()
 
     def add(self, attempts: Sequence[AttemptKey]) -> None:
@@ -80,19 +89,28 @@ class PostgresAttemptKeeper:
         self._last_beat = self._monotonic()
 
     def stop(self) -> None:
-        """End the thread; returns when it has ended."""
+        """End the thread; returns when it has ended, within about two seconds whatever the server does."""
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        self._disconnect()
+        thread, self._thread = self._thread, None
+        if thread is None:
+            self._disconnect()
+            return
+        self._interrupt()
+        thread.join(_STOP_SECONDS)
+        if thread.is_alive():
+            logger.warning("the lease keeper's thread still connects to the database; it ends when that has failed")
 
-    def _run(self, on_lost: Callable[[Sequence[AttemptKey]], None]) -> None:
+    def _run(self, on_lost: Callable[[Sequence[AttemptKey]], None], stopping: threading.Event) -> None:
         tick = self._settings.lease_seconds / _TICKS_PER_LEASE
-        while not self._stopping.wait(tick):
-            lost = self.tick()
-            if lost:
-                on_lost(lost)
+        while not stopping.wait(tick):
+            try:
+                lost = self.tick()
+                if lost:
+                    on_lost(lost)
+            except Exception:  # without this thread, the leases of everything that runs here would expire
+                logger.exception("a defect while leases were renewed; the next try is in %.1f s", tick)
+                self._failed()
+        self._disconnect()
 
     def tick(self) -> list[AttemptKey]:
         """Renew what is due; returns the attempts found lost, which are kept no longer. The thread calls this."""
@@ -107,12 +125,16 @@ class PostgresAttemptKeeper:
         try:
             with readable_errors("renew"):
                 kept = self._renew_in_database(due)
-        except StoreUnavailable as error:
-            logger.warning("leases could not be renewed, next try in a moment: %s", error)
-            self._telemetry.lease_failed("error")
-            self._disconnect()
+        except StoreError as error:
+            if not self._stopping.is_set():
+                logger.warning("leases could not be renewed, next try in a moment: %s", error)
+                self._failed()
             return []
         return self._settle(due, kept, now)
+
+    def _failed(self) -> None:
+        self._disconnect()
+        self._telemetry.lease_failed("error")
 
     def _settle(self, due: Sequence[AttemptKey], kept: set[AttemptKey], now: float) -> list[AttemptKey]:
         lost = []
@@ -156,7 +178,19 @@ class PostgresAttemptKeeper:
         )
 
     def _disconnect(self) -> None:
-        if self._connection is not None:
-            with contextlib.suppress(psycopg.Error):  # it is being thrown away
-                self._connection.close()
-            self._connection = None
+        with self._connection_lock:
+            if self._connection is not None:
+                with contextlib.suppress(psycopg.Error):  # it is being thrown away
+                    self._connection.close()
+                self._connection = None
+
+    def _interrupt(self) -> None:
+        """End the statement that the thread waits for, without the server's help, by ending the network connection."""
+        with self._connection_lock:
+            if self._connection is None:
+                return
+            with (
+                contextlib.suppress(psycopg.Error, OSError),  # it is broken already
+                socket.socket(fileno=os.dup(self._connection.fileno())) as connection,
+            ):
+                connection.shutdown(socket.SHUT_RDWR)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
@@ -11,10 +13,11 @@ import psycopg
 import pytest
 
 from callboard.actors.jobs.decide import Policy, Succeed
+from callboard.actors.jobs.identifier import uuid7
 from callboard.actors.jobs.types import AttemptKey, ClaimedJob
 from callboard.actors.ports import NoTelemetry
 from callboard.actors.settings import Settings
-from callboard.persistence import stores
+from callboard.persistence import leases, stores
 from callboard.persistence.leases import PostgresAttemptKeeper
 from callboard.persistence.postgres_store import PostgresStore
 from callboard.testing import FakeClock
@@ -185,6 +188,106 @@ async def test_the_thread_renews_and_reports_without_the_loop(
     keeper.stop()
     assert lost == [key(cancelled)]
     assert (await record(store, kept.id)).lease_expires_at != kept.created_at
+
+
+class Stage:
+    """A keeper whose thread runs, on a lease short enough to be renewed at once."""
+
+    def __init__(self, url: str, failures: Failures, lease_seconds: float) -> None:
+        self.lost: list[AttemptKey] = []
+        self.told = threading.Event()
+        settings = Settings(database_url=url, lease_seconds=lease_seconds)
+        self.keeper = PostgresAttemptKeeper(settings, failures)
+
+    def on_lost(self, attempts: Sequence[AttemptKey]) -> None:
+        self.lost.extend(attempts)
+        self.told.set()
+
+
+async def test_the_thread_outlives_a_missing_table_and_every_other_error(
+    store: PostgresStore, database_url: str, failures: Failures, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Stage(database_url, failures, lease_seconds=0.3)
+    failed = threading.Event()
+    calls: list[str] = []
+
+    def lease_failed(reason: str) -> None:
+        calls.append(reason)
+        failed.set()
+
+    def on_lost(attempts: Sequence[AttemptKey]) -> None:
+        if not stage.lost:
+            stage.lost.extend(attempts)
+            raise RuntimeError("a defect of the listener's")
+        stage.on_lost(attempts)
+
+    failures.lease_failed = lease_failed  # type: ignore[method-assign]
+    first, second = [await running(store) for _ in range(2)]
+    with psycopg.connect(database_url, autocommit=True) as other:
+        other.execute("ALTER TABLE callboard.jobs RENAME TO elsewhere")
+        stage.keeper.start(on_lost)
+        stage.keeper.add([key(first)])
+        assert failed.wait(10)
+        other.execute("ALTER TABLE callboard.elsewhere RENAME TO jobs")
+    await store.cancel([first.id, second.id], actor="client:test")
+    failed.clear()
+    while key(first) not in stage.lost:
+        assert failed.wait(10)
+        failed.clear()
+    stage.keeper.add([key(second)])
+    assert stage.told.wait(10)
+    stage.keeper.stop()
+    assert stage.lost == [key(first), key(second)]
+    assert "callboard migrate" in caplog.text
+    assert "a defect of the listener's" in caplog.text
+    assert {"error", "lost"} == set(calls)
+
+
+async def test_a_stop_does_not_wait_for_a_statement_that_hangs(
+    store: PostgresStore, database_url: str, failures: Failures
+) -> None:
+    job = await running(store)
+    stage = Stage(database_url, failures, lease_seconds=0.3)
+    # A lease so short would end the statement by itself; the connection of this one has no time limit.
+    unlimited = psycopg.connect(database_url, autocommit=True)
+    stage.keeper._connect = lambda: unlimited  # type: ignore[method-assign]
+    with psycopg.connect(database_url) as other:
+        other.execute("SELECT FROM callboard.jobs WHERE id = %s FOR UPDATE", [job.id])
+        stage.keeper.start(stage.on_lost)
+        stage.keeper.add([key(job)])
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as watcher:
+            await blocked(watcher)
+        [thread] = [thread for thread in threading.enumerate() if thread.name == "callboard-leases"]
+        await asyncio.to_thread(stage.keeper.stop)
+        assert not thread.is_alive()
+    assert unlimited.closed
+    assert failures.reasons == []
+
+
+def test_a_stop_does_not_wait_for_a_server_that_never_answers(
+    failures: Failures, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(leases, "_STOP_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        stage = Stage(f"postgresql://u@127.0.0.1:{server.getsockname()[1]}/d", failures, lease_seconds=0.3)
+        stage.keeper.start(stage.on_lost)
+        stage.keeper.add([AttemptKey(uuid7(), 1)])
+        connection, _ = server.accept()
+        [thread] = [thread for thread in threading.enumerate() if thread.name == "callboard-leases"]
+        stage.keeper.stop()
+        assert "thread still connects" in caplog.text
+        connection.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert failures.reasons == []
+
+
+async def blocked(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Wait until a backend of this database waits for a lock."""
+    waiting = b"SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    async with asyncio.timeout(10):
+        while not await (await connection.execute(waiting)).fetchall():
+            await asyncio.sleep(0.005)
 
 
 async def test_the_memory_keeper_renews_with_each_beat(clock: FakeClock) -> None:
