@@ -32,6 +32,7 @@ class JobStore(Protocol):
 
     All methods raise ``StoreUnavailable`` when the database cannot be reached or the connection is lost; whether a
     write that was under way happened is then unknown to the caller, and repeating it is safe.
+    Those that write values raise ``ValueNotStorable`` where one does not fit; nothing was written then.
     Times are the database's.
     """
 

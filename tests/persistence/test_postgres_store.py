@@ -23,7 +23,7 @@ from callboard.actors.settings import Settings
 from callboard.persistence.engine import make_sync_engine, sqlalchemy_url
 from callboard.persistence.postgres_store import PostgresStore
 from callboard.persistence.statements import Statement, Statements
-from callboard.persistence.writing import TransitionWriter, columns
+from callboard.persistence.writing import TransitionWriter, columns, progress_columns
 from tests.contract.support import (
     LONG_AGO,
     applied,
@@ -463,6 +463,10 @@ async def test_hot_statements_read_by_index(store: PostgresStore, other: Native,
         "renew": await explained(
             other, sql.renew, {**ids, "tokens": "{" + ",".join(["1"] * len(jobs)) + "}", "lease": 60.0}
         ),
+        "progress": await explained(
+            other, sql.progress, progress_columns({AttemptKey(job.id, job.token): {"done": 1} for job in jobs})
+        ),
+        "cancel": await explained(other, sql.children_to_cancel, ids),
         "lock": await explained(other, sql.lock_jobs, ids),
         "actual": await explained(other, sql.actual, ids),
         "wake": await explained(other, sql.wake_parents, ids),
