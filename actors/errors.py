@@ -9,7 +9,7 @@
     ├── InvalidResult                 a job returned what cannot be stored
     ├── PayloadTooLarge               arguments or a result over the limit
     ├── UnknownJobKind                a kind that this process has not imported
-    ├── QueueFull                     refused for now; ``retry_after_seconds`` says when to come back
+    ├── QueueFull                     refused for now (with the quotas, which are still to come)
     ├── JobNotFound
     ├── RuntimeStopped                the runtime is not running (any more)
     ├── TransitionRefused             a write that lost; the row stays as it was
@@ -28,7 +28,6 @@
     └── ActorError
         ├── WouldDeadlock             a blocking call that could never return
         ├── MailboxFull
-        ├── MailboxClosed
         └── StashOverflow
 
 Control flow of job functions (``Retry``, ``Snooze``) lives in ``actors/jobs/control.py``: answers, not errors.
@@ -187,10 +186,6 @@ class WouldDeadlock(ActorError):
 
 class MailboxFull(ActorError):
     """A bounded mailbox with the policy ``raise`` (or a ``block`` whose timeout passed) took no more."""
-
-
-class MailboxClosed(ActorError):
-    """The mailbox is closed: its actor has stopped."""
 
 
 class StashOverflow(ActorError):

@@ -28,8 +28,10 @@ from .jobs.types import (
 
 
 class JobStore(Protocol):
-    """Jobs and their history. Every method is one transaction: it happens as a whole or not at all.
+    """Jobs and their history.
 
+    Every method is one transaction: it happens as a whole or not at all. (``cancel`` takes one for each generation of a
+    family.)
     All methods raise ``StoreUnavailable`` when the database cannot be reached or the connection is lost; whether a
     write that was under way happened is then unknown to the caller, and repeating it is safe.
     Those that write values raise ``ValueNotStorable`` where one does not fit; nothing was written then.
@@ -189,7 +191,7 @@ class Telemetry(Protocol):
         """An attempt's last transition was committed."""
 
     def transition_refused(self, from_status: str, to_status: str, cause: str) -> None:
-        """A transition lost: ``cause`` is illegal, stale or missing."""
+        """A transition lost: ``cause`` is that of ``Refused``: missing, invalid or stale."""
 
     def job_rescued(self, reason: Reason) -> None:
         """A job was taken back from a dead worker, or ended by its deadline."""

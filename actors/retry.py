@@ -20,7 +20,7 @@ WaitStrategy: TypeAlias = wait_base
 def default_wait(initial_seconds: float = 1.0, max_seconds: float = 600.0) -> WaitStrategy:
     """Return exponential backoff with full jitter.
 
-    The n-th delay is drawn evenly from 0 to ``min(max_seconds, initial_seconds * 2 ** n)``, so that jobs that
+    The n-th delay is drawn evenly from 0 to ``min(max_seconds, initial_seconds * 2 ** (n - 1))``, so that jobs that
     failed together do not come back together (Brooker, "Exponential Backoff And Jitter", 2015).
     """
     return wait_random_exponential(multiplier=initial_seconds, max=max_seconds)

@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     unknown_kind_grace_seconds: Seconds = Field(3600, description="How long a job of an unknown kind is put back.")
 
     # Retries
-    retry_initial_seconds: Seconds = Field(1, description="First delay between attempts; doubles each time.")
+    retry_initial_seconds: Seconds = Field(1, description="Bound of the first retry's delay, drawn from 0 up; doubles.")
     retry_max_seconds: Seconds = Field(600, description="Longest delay between attempts.")
 
     # Bounds

@@ -26,6 +26,7 @@ from callboard.actors.errors import (
     StoreUnavailable,
     TransitionRefused,
     UnknownJobKind,
+    ValueNotStorable,
 )
 from callboard.actors.jobs.context import JobContext
 from callboard.actors.jobs.control import Abort, Retry, Snooze
@@ -79,5 +80,6 @@ __all__ = [
     "TransitionEvent",
     "TransitionRefused",
     "UnknownJobKind",
+    "ValueNotStorable",
     "job",
 ]

@@ -267,6 +267,13 @@ class Worker:
             self.look()
         return found[: len(calls)]
 
+    async def unknown_for_seconds(self, job_id: UUID) -> float:
+        """Return how long ago a worker first put the job back because it did not know its kind; 0 if none did."""
+        for row in await self._parts.store.history(job_id):
+            if row.reason is Reason.UNKNOWN_KIND:
+                return (self._clock.now() - row.at).total_seconds()
+        return 0.0
+
     # What is done again and again
 
     async def _flush_progress(self) -> None:
@@ -279,13 +286,6 @@ class Worker:
             _log.exception("%d progress reports were refused and are dropped", len(reports))
         for attempt in reports:
             self._progress.flushed(attempt)
-
-    async def unknown_for_seconds(self, job_id: UUID) -> float:
-        """Return how long ago a worker first put the job back because it did not know its kind; 0 if none did."""
-        for row in await self._parts.store.history(job_id):
-            if row.reason is Reason.UNKNOWN_KIND:
-                return (self._clock.now() - row.at).total_seconds()
-        return 0.0
 
     async def _rescue(self) -> None:
         if self._clock.monotonic() < self._rescue_after:

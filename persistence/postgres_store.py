@@ -88,7 +88,7 @@ class PostgresStore:
         # that comes back after the pool's end would stay open.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CONNECTIONS_RETURN_SECONDS):
-                while cast(QueuePool, self._engine.pool).checkedout():  # noqa: ASYNC110 - the pool has no event for it  # noqa: ASYNC110 - a pool tells nobody
+                while cast(QueuePool, self._engine.pool).checkedout():  # noqa: ASYNC110 - a pool tells nobody
                     await asyncio.sleep(_CONNECTIONS_LOOK_SECONDS)
         await self._engine.dispose()
 

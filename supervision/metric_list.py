@@ -123,7 +123,7 @@ _STATUS_NAMES = _values(Status)
 
 READINESS_STATES: Final = ("starting", "ready", "degraded", "draining")
 LEASE_FAILURES: Final = ("error", "lost")
-REFUSAL_CAUSES: Final = ("illegal", "invalid", "missing", "stale")
+REFUSAL_CAUSES: Final = ("invalid", "missing", "stale")
 RESCUE_REASONS: Final = (Reason.DEADLINE.value, Reason.LEASE_EXPIRED.value)
 STRATEGIES: Final = ("one_for_one",)
 THREAD_STATES: Final = ("abandoned", "busy", "idle")

@@ -53,7 +53,8 @@ class JobContext:
         queue: the queue it came from.
         attempt: number of this attempt, from 1.
         max_attempts: how many it may have.
-        token: names this attempt in every write; a good idempotency key together with ``job_id``.
+        token: names this attempt in every write, and changes with each. The key that makes an effect repeatable is
+            ``job_id``.
         owner: on whose behalf it runs, or None.
         deadline: when the job must have ended, or None.
         saw_cancelled: whether the function looked at ``cancelled`` when it was true.
@@ -89,7 +90,7 @@ class JobContext:
         return self.cancelled or (self._wake_up.wait(timeout_seconds) and self.cancelled)
 
     def ask_to_end(self) -> None:
-        """Set ``cancelled``. Called by the executor."""
+        """Set ``cancelled``. Called by the job's actor."""
         self._cancelled = True
         wake_up = self._wake_up
         if wake_up is not None:

@@ -118,7 +118,7 @@ class UnknownKind:
     """This worker does not know the job's kind; another one may (a rolling deploy)."""
 
     first_seen_seconds_ago: float
-    """How long the job has existed."""
+    """Since a worker first put it back for this reason; 0 at the first time."""
 
 
 Event: TypeAlias = (
@@ -233,6 +233,8 @@ def _failure(
     """Retry while attempts and the deadline allow it, otherwise end as failed."""
     if not retryable:
         return Status.FAILED, Reason.NOT_RETRYABLE, {"error": error}
+    if reason is Reason.TIMEOUT and job.deadline is not None and now >= job.deadline:
+        return Status.FAILED, Reason.DEADLINE, {"error": error}
     if job.attempt >= job.max_attempts:
         final = Reason.ATTEMPTS_EXHAUSTED if reason is Reason.ERROR else reason
         return Status.FAILED, final, {"error": error}

@@ -2,8 +2,8 @@
 
 Two rules for this file:
 
-1. Everything that says which status may follow which lives here and nowhere else. The SQL guards, the CHECK
-   constraints and the diagram in docs/state-machine.md are made from ``EDGES``.
+1. Everything that says which status may follow which lives here and nowhere else. The diagram in
+   docs/state-machine.md is made from ``EDGES``; a test holds the migrations' guards and CHECK constraints to it.
 2. Nothing here reads a clock, draws a random number, waits or logs.
 """
 
@@ -108,8 +108,8 @@ EDGES: Final[dict[tuple[Status | None, Status], frozenset[Reason]]] = {
         }
     ),
 }
-"""Every edge that exists, with the reasons it may have. ``None`` is the moment before the spawn. An ordinary spawn
-passes through ``created`` and ``pending`` in its own insert, hence the edge from nothing to ``pending``."""
+"""Every edge that exists, with the reasons it may have. ``None`` is the moment before the spawn. An ordinary spawn is
+``created`` and ``pending`` in one insert, hence the edge from nothing to ``pending``."""
 
 UNCOUNTED: Final = frozenset({Reason.SHUTDOWN, Reason.SNOOZED, Reason.PARKED, Reason.UNKNOWN_KIND})
 """Reasons of ``running → pending`` that give the attempt back: the job's fault it was not."""
