@@ -177,5 +177,8 @@ async def _scrape(runtime: Runtime) -> int:
 
 
 def _count_samples(url: str) -> int:
-    with urllib.request.urlopen(f"{url}/metrics", timeout=SCRAPE_TIMEOUT_SECONDS) as answer:
+    here = urllib.request.build_opener(
+        urllib.request.ProxyHandler({})
+    )  # a proxy of the environment's knows nothing of us
+    with here.open(f"{url}/metrics", timeout=SCRAPE_TIMEOUT_SECONDS) as answer:
         return sum(not line.startswith(b"#") for line in answer)

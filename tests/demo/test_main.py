@@ -107,7 +107,14 @@ def test_a_python_without_its_library_is_named(monkeypatch: pytest.MonkeyPatch, 
         main.run(Settings(database_url=None))
 
 
-def test_without_a_database_a_private_server_is_started(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_database_a_private_server_is_started(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(
+        "http_proxy", "http://127.0.0.1:1/"
+    )  # as behind a firewall: what is local is not asked of a proxy
     assert main.run(Settings(database_url=None), package_limit=1) == 0
     assert "equal a plain loop's" in capsys.readouterr().out
 
