@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import sysconfig
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ _SKIPPED: Final = frozenset({"__pycache__", "site-packages", "dist-packages", "t
 """Folders of other people's packages, and of tests, which have files that are not Python on purpose."""
 
 _PARSE_ATTEMPTS: Final = 10
+_parsing: Final = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,9 @@ def measure(path: Path) -> ModuleSize:
 
 
 # Python 3.11 counts the depth of trees under construction for all threads together, and raises SystemError where two
-# threads build some at once, as one does that formats a traceback (https://github.com/python/cpython/issues/106905).
+# threads build some at once (https://github.com/python/cpython/issues/106905). Our own take turns, which costs nothing
+# where one thread computes at a time anyway; one that formats a traceback builds a tree as well, hence the second try.
 @retry(retry=retry_if_exception_type(SystemError), stop=stop_after_attempt(_PARSE_ATTEMPTS), reraise=True)
 def _parse(source: bytes, path: Path) -> ast.Module:
-    return ast.parse(source, filename=str(path))
+    with _parsing:
+        return ast.parse(source, filename=str(path))
