@@ -11,7 +11,8 @@ from typing import Final, TypeAlias, cast
 from tenacity import RetryCallState, Retrying
 from tenacity.wait import wait_base, wait_random_exponential
 
-_LONGEST_DELAY_SECONDS: Final = 100 * 365 * 86_400
+LONGEST_DELAY_SECONDS: Final = 100 * 365 * 86_400
+"""A hundred years: no job waits longer, and the database's interval arithmetic still works."""
 
 WaitStrategy: TypeAlias = wait_base
 """Any of tenacity's ``wait_*`` objects, or a sum of them."""
@@ -39,7 +40,7 @@ def next_delay_seconds(wait: WaitStrategy, attempt: int, exception: BaseExceptio
     state.attempt_number = attempt
     if exception is not None:
         state.set_exception((type(exception), exception, exception.__traceback__))
-    return min(max(0.0, wait(state)), _LONGEST_DELAY_SECONDS)
+    return min(max(0.0, wait(state)), LONGEST_DELAY_SECONDS)
 
 
 def reconnect_wait() -> WaitStrategy:

@@ -33,6 +33,21 @@ def require_running_attempt(attempt: AttemptKey, status: Status | None, token: i
     )
 
 
+def require_living_parent(parent_id: UUID, status: Status) -> None:
+    """Accept a parent that may have more children.
+
+    Raises:
+        StaleAttempt: it has ended: cancelled, or finished by another attempt, while this one was spawning.
+    """
+    if status.is_terminal:
+        raise StaleAttempt(
+            f"job {parent_id} is {status}, so it can have no new children: its attempt was cancelled or taken over",
+            job_id=parent_id,
+            actual_status=status,
+            wanted_status=Status.RUNNING,
+        )
+
+
 def cancelled_jobs(answers: Iterable[Applied | Refused]) -> list[UUID]:
     """Return the jobs that are cancelled after a cancel: by it, or by an earlier one that may have been interrupted."""
     return [

@@ -22,7 +22,6 @@ from callboard.actors.jobs.decide import (
     Transition,
     decide,
 )
-from callboard.actors.jobs.spawning import require_living_parent
 from callboard.actors.jobs.state import Reason, Status, WaitingOn
 from callboard.actors.jobs.types import (
     Applied,
@@ -42,7 +41,7 @@ from callboard.actors.jobs.types import (
     StoreSummary,
 )
 
-from .families import cancelled_jobs, require_running_attempt
+from .families import cancelled_jobs, require_living_parent, require_running_attempt
 from .literals import json_text
 from .memory_jobs import check_json, matches, needs_rescue, new_record, transitioned
 

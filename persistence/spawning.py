@@ -15,11 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 
 from callboard.actors.errors import ConfigurationError, StoreError
-from callboard.actors.jobs.spawning import require_living_parent
 from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import AttemptKey, NewJob, Spawned
 
-from .families import require_running_attempt
+from .families import require_living_parent, require_running_attempt
 from .literals import copy_field, plain_array, text_array
 from .statements import Statement, Statements
 

@@ -6,9 +6,9 @@ function's own ``except Exception`` does not catch it.
 
 from __future__ import annotations
 
-from .state import WaitingOn
+from callboard.actors.retry import LONGEST_DELAY_SECONDS
 
-_LONGEST_DELAY_SECONDS = 100 * 365 * 86_400
+from .state import WaitingOn
 
 
 class Retry(Exception):
@@ -53,6 +53,6 @@ class Parked(BaseException):
 
 def _checked(answer: str, delay_seconds: float) -> float:
     """Refuse here, where the traceback names the job's own line, what neither timedelta nor the database can hold."""
-    if not 0 <= delay_seconds <= _LONGEST_DELAY_SECONDS:
-        raise ValueError(f"{answer}(delay_seconds={delay_seconds!r}): expected 0 to {_LONGEST_DELAY_SECONDS:,} s")
+    if not 0 <= delay_seconds <= LONGEST_DELAY_SECONDS:
+        raise ValueError(f"{answer}(delay_seconds={delay_seconds!r}): expected 0 to {LONGEST_DELAY_SECONDS:,} s")
     return delay_seconds

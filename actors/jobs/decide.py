@@ -14,6 +14,7 @@ from uuid import UUID
 
 from callboard.actors.errors import InvalidTransition
 
+from .failure import plain_error
 from .state import UNCOUNTED, Reason, Status, WaitingOn, allowed
 
 
@@ -197,11 +198,7 @@ def _outcome(job: Subject, event: Event, policy: Policy, now: datetime) -> _Outc
         case TimeOut(error, delay):
             return _failure(job, Reason.TIMEOUT, error, delay, now)
         case LeaseExpire(delay):
-            error = {
-                "type": "LeaseExpired",
-                "message": f"the worker of attempt {job.attempt} died or stopped answering",
-                "traceback": None,
-            }
+            error = plain_error("LeaseExpired", f"the worker of attempt {job.attempt} died or stopped answering")
             return _failure(job, Reason.LEASE_EXPIRED, error, delay, now)
         case SoftStop():
             return Status.PENDING, Reason.SHUTDOWN, {}
@@ -257,8 +254,8 @@ def _unknown_kind(age_seconds: float, policy: Policy) -> _Outcome:
 
 def _unknown_kind_error(age_seconds: float) -> dict[str, Any]:
     message = f"no worker knew this kind for {age_seconds:.0f} s; import the module that defines it in the worker"
-    return {"type": "UnknownJobKind", "message": message, "traceback": None}
+    return plain_error("UnknownJobKind", message)
 
 
 def _deadline_error(job: Subject) -> dict[str, Any]:
-    return {"type": "DeadlineExceeded", "message": f"the deadline {job.deadline} passed", "traceback": None}
+    return plain_error("DeadlineExceeded", f"the deadline {job.deadline} passed")

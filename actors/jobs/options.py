@@ -12,9 +12,10 @@ from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from callboard.actors.errors import ConfigurationError
+from callboard.actors.retry import LONGEST_DELAY_SECONDS
 from callboard.actors.settings import check_queue_name
 
-Seconds = Annotated[float, Gt(0), Le(100 * 365 * 86_400)]
+Seconds = Annotated[float, Gt(0), Le(LONGEST_DELAY_SECONDS)]
 
 
 def _storable(text: str) -> str:
@@ -36,7 +37,9 @@ class SpawnOptions(BaseModel):
     priority: Annotated[int, Ge(-32768), Le(32767)] = Field(0, description="Lower runs first, like nice.")
     max_attempts: Annotated[int, Ge(1), Le(32767)] = Field(3, description="Attempts in all, the first one included.")
     timeout_seconds: Seconds | None = Field(None, description="Longest run of one attempt; None is unlimited.")
-    delay_seconds: Annotated[float, Ge(0), Le(100 * 365 * 86_400)] = Field(0, description="Runnable this much later.")
+    delay_seconds: Annotated[float, Ge(0), Le(LONGEST_DELAY_SECONDS)] = Field(
+        0, description="Runnable this much later."
+    )
     run_at: datetime | None = Field(None, description="Runnable from this moment on, timezone-aware; wins over delay.")
     deadline_seconds: Seconds | None = Field(None, description="Must have ended this long after its spawn, or fails.")
     unique_key: Label | None = Field(None, description="One unfinished job of the kind may have it.")

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pydantic_core
 
-from callboard.actors.errors import ConfigurationError, InvalidArguments, PayloadTooLarge, StaleAttempt
+from callboard.actors.errors import ConfigurationError, InvalidArguments, PayloadTooLarge
 
 from .definition import ConfiguredJob, JobDefinition
 from .options import OPTION_NAMES, SpawnOptions
@@ -125,18 +125,3 @@ def _row(job_id: UUID, kind: str, arguments: str, options: SpawnOptions, metadat
         tags=options.tags,
         metadata=metadata,
     )
-
-
-def require_living_parent(parent_id: UUID, status: Status) -> None:
-    """Accept a parent that may have more children.
-
-    Raises:
-        StaleAttempt: it has ended: cancelled, or finished by another attempt, while this one was spawning.
-    """
-    if status.is_terminal:
-        raise StaleAttempt(
-            f"job {parent_id} is {status}, so it can have no new children: its attempt was cancelled or taken over",
-            job_id=parent_id,
-            actual_status=status,
-            wanted_status=Status.RUNNING,
-        )
