@@ -114,6 +114,14 @@ class JobStore(Protocol):
             retry_delay_seconds: from the attempt number to the drawn delay.
         """
 
+    async def expire_leases(self, nodes: Sequence[str]) -> int:
+        """End the leases of everything that runs on these nodes, so that the next ``rescue`` takes it back.
+
+        Only for nodes that are known to be dead, such as processes that their parent has reaped. Returns how many
+        leases ended. No transition. A claim of theirs that is still on its way to the database is not seen: call it
+        again until such a claim must have ended.
+        """
+
     async def progress(self, reports: Mapping[AttemptKey, Mapping[str, Any]]) -> set[AttemptKey]:
         """Store the progress of running attempts, all in one. Returns the stale attempts. No transition."""
 

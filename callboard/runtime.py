@@ -35,6 +35,7 @@ from callboard.supervision.supervisor import Supervisor
 from callboard.supervision.supervisor_messages import CountChildren, StopSupervisor
 
 from .client import JobClient
+from .incarnation import Incarnation
 from .worker import Worker, periodic
 
 _log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Runtime(JobClient):
         registry: the jobs that this process can run; default: everything decorated with ``@job`` and imported.
         parts: the store; default PostgreSQL at ``settings.database_url``. ``callboard.testing`` passes the memory one.
         clock: the time.
+        incarnation: what a parent process has decided for this one; default: nothing, as there is none.
 
     Attributes:
         settings: as given.
@@ -85,6 +87,7 @@ class Runtime(JobClient):
         registry: JobRegistry = default_registry,
         parts: StoreParts | None = None,
         clock: Clock | None = None,
+        incarnation: Incarnation | None = None,
     ) -> None:
         self.settings = settings or Settings()
         if parts is None and self.settings.database_url is None:
@@ -95,7 +98,8 @@ class Runtime(JobClient):
         self._work = work
         self._registry = registry
         self._clock = clock or SystemClock()
-        self.node = self.settings.node()
+        self._incarnation = incarnation or Incarnation(self.settings.node())
+        self.node = self._incarnation.node
         self.health = HealthRegistry(self._clock, hang_limit_seconds=self.settings.hang_limit_seconds)
         self.telemetry = PrometheusTelemetry(
             version=importlib.metadata.version("callboard"),
@@ -188,10 +192,17 @@ class Runtime(JobClient):
             telemetry=self.telemetry,
             clock=self._clock,
             node=self.node,
+            ended_nodes=self._incarnation.ended_nodes,
         )
 
     def _serve(self, port: int) -> None:
-        self._endpoint = Endpoint(self.telemetry.registry, self.health, host=self.settings.metrics_host, port=port)
+        self._endpoint = Endpoint(
+            self.telemetry.registry,
+            self.health,
+            host=self.settings.metrics_host,
+            port=port,
+            listening=self._incarnation.listening,
+        )
         self._endpoint.start()
 
     async def _supervise(self, system: ActorSystem, specs: Sequence[ChildSpec]) -> None:
@@ -225,6 +236,12 @@ class Runtime(JobClient):
         """Where ``/metrics`` and the probes are served, without a path; None where they are not."""
         return None if self._endpoint is None else self._endpoint.url
 
+    async def stop_serving(self) -> None:
+        """Stop serving ``/metrics`` and the probes; for a process whose successor serves them from now on."""
+        endpoint, self._endpoint = self._endpoint, None
+        if endpoint is not None:
+            await asyncio.to_thread(endpoint.stop)
+
     # Stopping
 
     async def stop(self, *, drain_timeout_seconds: float | None = None) -> None:
@@ -247,8 +264,7 @@ class Runtime(JobClient):
         worker = None if system is None else self._worker  # which hears of cancelled jobs, and of hurry, until drained
         async with AsyncExitStack() as stack:  # the last one first, each whatever became of the others
             stack.push_async_callback(self._parts.store.close)
-            if self._endpoint is not None:
-                stack.push_async_callback(asyncio.to_thread, self._endpoint.stop)
+            stack.push_async_callback(self.stop_serving)
             if worker is not None:
                 stack.push_async_callback(worker.stop)
             if system is not None:
@@ -256,7 +272,6 @@ class Runtime(JobClient):
             stack.callback(self._refuse, "the runtime stopped while somebody waited; the job itself is not touched")
             if worker is not None:
                 stack.push_async_callback(self._end_jobs, worker, drain_timeout_seconds)
-        self._endpoint = None
 
     async def _end_jobs(self, worker: Worker, drain_timeout_seconds: float) -> None:
         if self._given_up.is_set():

@@ -61,6 +61,7 @@ class Worker:
         telemetry: measurements.
         clock: the time.
         node: this process's name.
+        ended_nodes: processes that are dead for certain: what they ran is taken back at once.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Worker:
         telemetry: Telemetry,
         clock: Clock,
         node: str,
+        ended_nodes: Sequence[str] = (),
     ) -> None:
         self._settings = settings
         self._parts = parts
@@ -82,6 +84,8 @@ class Worker:
         self._spawning = spawning
         self._telemetry = telemetry
         self._node = node
+        self._ended_nodes = ended_nodes
+        self._claims_of_ended_until = clock.monotonic() + settings.statement_timeout_seconds
         self._loop = asyncio.get_running_loop()
         self._clock = clock
         self._rescue_after = clock.monotonic()
@@ -145,6 +149,8 @@ class Worker:
     async def start(self) -> None:
         """Prepare what the actors need. Before they start."""
         await self._parts.store.register_node(self._node)
+        for node in self._ended_nodes:
+            await self._parts.store.forget_node(node)
         self._parts.keeper.start(self._attempts_lost)
 
     # The life of jobs
@@ -291,6 +297,7 @@ class Worker:
         if self._clock.monotonic() < self._rescue_after:
             return
         try:
+            await self._end_leases_of_ended()
             rescued: list[Rescued] = await self._parts.store.rescue(
                 actor=f"node:{self._node}",
                 policy=self.policy,
@@ -308,6 +315,18 @@ class Worker:
             self.look()
         if len(rescued) == RESCUE_BATCH:
             self._tell("rescuer", Tick())
+
+    async def _end_leases_of_ended(self) -> None:
+        if not self._ended_nodes:
+            return
+        # A claim that they had sent may still run in the database. It ends with the statement timeout at the latest, so
+        # what it took is seen by the last of these calls.
+        last = self._clock.monotonic() > self._claims_of_ended_until
+        expired = await self._parts.store.expire_leases(self._ended_nodes)
+        if expired:
+            _log.warning("%d jobs ran in processes that died; they are taken back now", expired)
+        if last:
+            self._ended_nodes = ()
 
 
 def periodic(

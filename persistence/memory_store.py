@@ -319,6 +319,15 @@ class MemoryStore:
         self._after([job.job_id for job in rescued], now)
         return rescued
 
+    async def expire_leases(self, nodes: Sequence[str]) -> int:
+        """End the leases of dead nodes."""
+        now = self._clock.now()
+        running = [self._jobs[job_id] for job_id in self._running]
+        held = [job for job in running if job.node in nodes and job.lease_expires_at and job.lease_expires_at >= now]
+        for job in held:
+            self._put(replace(job, lease_expires_at=now - timedelta(microseconds=1)))
+        return len(held)
+
     async def progress(self, reports: Mapping[AttemptKey, Mapping[str, Any]]) -> set[AttemptKey]:
         """Store the progress of running attempts; returns the stale ones."""
         copies = {

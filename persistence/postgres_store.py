@@ -231,6 +231,11 @@ class PostgresStore:
             ),
         )
 
+    async def expire_leases(self, nodes: Sequence[str]) -> int:
+        """End the leases of dead nodes."""
+        async with self._connection("expire_leases") as connection:
+            return await reading.expire_leases(connection, nodes)
+
     async def progress(self, reports: Mapping[AttemptKey, Mapping[str, Any]]) -> set[AttemptKey]:
         """Store the progress of running attempts, in one statement; returns the stale ones."""
         if not reports:

@@ -129,6 +129,20 @@ async def summary(connection: AsyncConnection) -> StoreSummary:
     )
 
 
+async def expire_leases(connection: AsyncConnection, nodes: Sequence[str]) -> int:
+    """End the leases of dead nodes."""
+    statement = (
+        sa.update(jobs)
+        .where(
+            jobs.c.status == sa.literal_column("'running'"),  # a literal, so that the partial index can serve
+            jobs.c.node == sa.any_(sa.cast(list(nodes), sa.ARRAY(sa.Text))),
+            jobs.c.lease_expires_at >= sa.func.now(),
+        )
+        .values(lease_expires_at=sa.func.now() - sa.text("interval '1 microsecond'"))
+    )
+    return (await connection.execute(statement)).rowcount
+
+
 async def register_node(connection: AsyncConnection, node: str) -> None:
     """Record a node's heartbeat."""
     statement = insert(nodes).values(name=node)

@@ -7,7 +7,7 @@ import json
 import logging
 import socket
 import socketserver
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from threading import Lock, Thread
@@ -30,12 +30,14 @@ _PROBES: Final[dict[str, Callable[[HealthState], Verdict]]] = {
     "/readyz": readiness,
     "/startupz": startup,
 }
-_PATHS: Final = ("/metrics", *_PROBES)
 _POLL_INTERVAL_SECONDS: Final = 0.1
+_BACKLOG: Final = 64
 
 
 class Endpoint:
     """Serves ``/metrics``, ``/livez`` (also ``/healthz``), ``/readyz`` and ``/startupz`` over HTTP, without TLS.
+
+    Further pages are JSON documents.
 
     Args:
         registry: what ``/metrics`` shows.
@@ -45,6 +47,9 @@ class Endpoint:
         max_connections: connections served at a time, default 16; one more is answered 503 and closed.
         request_timeout_seconds: a client that has not sent its request and read its answer by then is cut off,
             default 10.
+        documents: further paths, each with the function that returns its document. Called in the endpoint's threads.
+        listening: a socket that listens already and does not block, in place of ``host`` and ``port``; other processes
+            may hold it too. The endpoint closes it.
     """
 
     def __init__(
@@ -56,13 +61,18 @@ class Endpoint:
         port: int = 0,
         max_connections: int = 16,
         request_timeout_seconds: float = 10.0,
+        documents: Mapping[str, Callable[[], object]] | None = None,
+        listening: socket.socket | None = None,
     ) -> None:
         self._registry = registry
+        self._documents = documents or {}
+        self._paths = ("/metrics", *_PROBES, *self._documents)
         self._health = health
         self._host = host
         self._port = port
         self._max_connections = max_connections
         self._request_timeout_seconds = request_timeout_seconds
+        self._listening = listening
         self._server: _Server | None = None
         self._thread: Thread | None = None
 
@@ -86,14 +96,13 @@ class Endpoint:
         """
         if self._server is not None:
             raise RuntimeError(f"the endpoint already listens on {self.url}")
-        self._server = _listen(
-            self._host, self._port, self._answer, self._max_connections, self._request_timeout_seconds
-        )
+        listening = self._listening or listen(self._host, self._port)
+        self._server = _Server(listening, self._answer, self._max_connections, self._request_timeout_seconds)
         self._thread = Thread(
             target=self._server.serve_forever, args=(_POLL_INTERVAL_SECONDS,), name="callboard-endpoint", daemon=True
         )
         self._thread.start()
-        logger.info("serving %s on %s", ", ".join(_PATHS), self.url)
+        logger.info("serving %s on %s", ", ".join(self._paths), self.url)
 
     def stop(self) -> None:
         """Close the listening socket and every connection, and return when all threads have ended. Twice is fine."""
@@ -109,9 +118,12 @@ class Endpoint:
         url = urlsplit(target)
         if url.path == "/metrics":
             return self._metrics(parse_qs(url.query), headers)
+        document = self._documents.get(url.path)
+        if document is not None:
+            return _json(HTTPStatus.OK, document())
         probe = _PROBES.get(url.path)
         if probe is None:
-            return _json(HTTPStatus.NOT_FOUND, {"error": f"no page {url.path}", "pages": list(_PATHS)})
+            return _json(HTTPStatus.NOT_FOUND, {"error": f"no page {url.path}", "pages": list(self._paths)})
         state = self._health.state()
         verdict = probe(state)
         return _json(
@@ -136,48 +148,53 @@ class _Answer(NamedTuple):
     body: bytes
 
 
-def _json(status: HTTPStatus, content: dict[str, Any]) -> _Answer:
+def _json(status: HTTPStatus, content: object) -> _Answer:
     return _Answer(status, {"Content-Type": "application/json"}, json.dumps(content).encode() + b"\n")
 
 
-def _listen(
-    host: str,
-    port: int,
-    answer: Callable[[str, dict[str, str]], _Answer],
-    max_connections: int,
-    request_timeout_seconds: float,
-) -> _Server:
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens, does not block, and may be shared with other processes.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on; the message names the settings.
+    """
+    listening: socket.socket | None = None
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return _Server(family, address, answer, max_connections, request_timeout_seconds)
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(_BACKLOG)
+        # Where several processes wait for one connection, only one gets it; the others must not hang in accept().
+        listening.setblocking(False)
     except OSError as error:
+        if listening is not None:
+            listening.close()
         raise ConfigurationError(
             f"cannot serve metrics on host {host!r}, port {port}: {error.strerror or error}. Choose another address "
             "with CALLBOARD_METRICS_HOST and CALLBOARD_METRICS_PORT (0 takes a free port)"
         ) from error
+    return listening
 
 
 class _Server(socketserver.TCPServer):
     """Accepts, hands each connection to a thread, and cuts off those that take too long."""
 
-    allow_reuse_address = True
-    request_queue_size = 64
-
     def __init__(
         self,
-        family: socket.AddressFamily,
-        address: Any,
+        listening: socket.socket,
         answer: Callable[[str, dict[str, str]], _Answer],
         max_connections: int,
         request_timeout_seconds: float,
     ) -> None:
-        self.address_family = family
         self.answer = answer
         self.request_timeout_seconds = request_timeout_seconds
         self._max_connections = max_connections
         self._lock = Lock()
         self._connections: dict[socket.socket, _Connection] = {}
-        super().__init__(address, _Handler)
+        super().__init__(listening.getsockname(), _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listening
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a new connection on a thread of its own, or refuse it when there are too many."""

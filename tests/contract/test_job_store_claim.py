@@ -10,7 +10,7 @@ import pytest
 from callboard.actors.errors import ValueNotStorable
 from callboard.actors.jobs.decide import Fail, Park, Policy, Snooze, SoftStop, Succeed
 from callboard.actors.jobs.state import Reason, Status, WaitingOn
-from callboard.actors.jobs.types import AttemptKey, JobFilter, QueueDemand, Rescued
+from callboard.actors.jobs.types import AttemptKey, JobFilter, QueueDemand, Refused, Rescued
 from callboard.actors.ports import JobStore
 
 from .support import ERROR, LONG_AGO, applied, claimed, new_job, outcome, record, running, spawned, statuses
@@ -166,6 +166,29 @@ async def test_concurrent_sweeps_rescue_each_job_once(store: JobStore) -> None:
     sweeps = await asyncio.gather(*(rescue(store) for _ in range(5)))
     assert sorted(job.job_id for sweep in sweeps for job in sweep) == sorted(ids)
     assert len(await store.history(ids[0])) == 3
+
+
+async def test_the_leases_of_dead_nodes_end_at_once_and_those_of_the_living_stay(store: JobStore) -> None:
+    await spawned(store, 3, max_attempts=2)
+    by_node = {
+        node: (await store.claim([QueueDemand("default", 1)], node=node, lease_seconds=3600))[0].id
+        for node in ("dead", "dead too", "alive")
+    }
+    assert await store.expire_leases([]) == 0
+    assert await store.expire_leases(["dead", "dead too", "never seen"]) == 2
+    assert await store.expire_leases(["dead", "dead too"]) == 0
+    assert {job.job_id for job in await rescue(store)} == {by_node["dead"], by_node["dead too"]}
+    assert (await record(store, by_node["alive"])).status is Status.RUNNING
+    assert [row.reason for row in await store.history(by_node["dead"])] == ["spawned", "claimed", "lease_expired"]
+
+
+async def test_what_a_dead_node_still_writes_is_refused(store: JobStore) -> None:
+    job = await running(store, max_attempts=2, lease=3600)
+    await store.expire_leases(["here"])
+    await rescue(store)
+    [answer] = await store.apply([outcome(job, Succeed("1"))], actor="node:here")
+    assert isinstance(answer, Refused)
+    assert await store.renew([AttemptKey(job.id, job.token)], lease_seconds=60) == [AttemptKey(job.id, job.token)]
 
 
 async def test_a_renewed_lease_is_longer_and_the_lost_ones_come_back(store: JobStore) -> None:

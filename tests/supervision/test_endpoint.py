@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from callboard.actors.clock import SystemClock
 from callboard.actors.errors import ConfigurationError
-from callboard.supervision.endpoint import Endpoint
+from callboard.supervision.endpoint import Endpoint, listen
 from callboard.supervision.health import HealthRegistry
 
 
@@ -52,6 +52,26 @@ def fetch(endpoint: Endpoint, path: str, method: str = "GET", headers: dict[str,
         connection.request(method, path, headers=headers or {})
         response = connection.getresponse()
         return response, response.read()
+
+
+def test_further_documents_are_json(registry, health) -> None:
+    with serving(registry, health, documents={"/targets": lambda: [{"targets": ["a:1"]}]}) as endpoint:
+        response, body = fetch(endpoint, "/targets")
+        assert (response.status, response.getheader("Content-Type")) == (200, "application/json")
+        assert json.loads(body) == [{"targets": ["a:1"]}]
+        assert "/targets" in json.loads(fetch(endpoint, "/nothing")[1])["pages"]
+
+
+def test_two_endpoints_share_a_socket_and_the_second_goes_on_alone(registry, health) -> None:
+    with (
+        listen("127.0.0.1", 0) as shared,
+        serving(registry, health, listening=shared.dup()) as older,
+        serving(registry, health, listening=shared.dup()) as newer,
+    ):
+        assert older.port == newer.port == shared.getsockname()[1]
+        assert [fetch(older, "/metrics")[0].status for _ in range(20)] == [200] * 20
+        older.stop()  # no accept() of it hangs, whichever of the two got each connection
+        assert [fetch(newer, "/metrics")[0].status for _ in range(5)] == [200] * 5
 
 
 def endpoint_threads() -> list[threading.Thread]:
