@@ -3,7 +3,13 @@
 The whole public surface, sorted. ``callboard.sync`` has the synchronous facade, ``callboard.testing`` the in-memory
 runtime for unit tests. ``callboard.actors``, ``callboard.supervision`` and ``callboard.persistence`` are for reading,
 and for building on at your own risk until 1.0.
+
+What needs the database's driver is imported when it is first asked for: a module that only defines jobs, and the child
+process that runs one of them, would pay three quarters of its start for what it never uses.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
 
 from callboard.actors.errors import (
     CallboardError,
@@ -36,8 +42,17 @@ from callboard.actors.jobs.state import Reason, Status
 from callboard.actors.jobs.types import HistoryRow, JobFilter, JobRecord, StoreSummary
 from callboard.actors.settings import Settings
 
-from .ref import JobEvent, JobRef, ProgressEvent, TransitionEvent
-from .runtime import Runtime
+if TYPE_CHECKING:
+    from .ref import JobEvent, JobRef, ProgressEvent, TransitionEvent
+    from .runtime import Runtime
+
+_LATER: Final = {
+    "JobEvent": ".ref",
+    "JobRef": ".ref",
+    "ProgressEvent": ".ref",
+    "Runtime": ".runtime",
+    "TransitionEvent": ".ref",
+}
 
 __all__ = [
     "Abort",
@@ -83,3 +98,15 @@ __all__ = [
     "ValueNotStorable",
     "job",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LATER[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

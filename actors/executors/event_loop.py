@@ -77,7 +77,7 @@ class EventLoopExecution:
         if task.cancelled():
             outcome: Outcome = Raised(asyncio.CancelledError())
         else:
-            # KeyboardInterrupt and GeneratorExit leave `Call.run`; the job ends by them like by any other.
+            # GeneratorExit leaves `Call.run`; the job ends by it like by any other.
             exception = task.exception()
             outcome = task.result() if exception is None else Raised(exception)
         self._on_finish(outcome)

@@ -201,8 +201,8 @@ class ThreadExecution:
             if self.call.definition.is_coroutine:
                 return runner.run(self._run_coroutine())
             return self.call.run_blocking()
-        except BaseException as exception:  # noqa: BLE001 - signals go to the main thread: a KeyboardInterrupt here is
-            return Raised(exception)  # the job's own, and must not end the thread without an answer
+        except BaseException as exception:  # noqa: BLE001 - a task that the function started may raise SystemExit out of
+            return Raised(exception)  # the thread's loop, and must not end the thread without an answer
 
     async def _run_coroutine(self) -> Outcome:
         with self._lock:

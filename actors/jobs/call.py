@@ -44,22 +44,22 @@ class Call:
         self._result_limit_bytes = result_limit_bytes
 
     async def run(self) -> Outcome:
-        """Await a coroutine function. Never raises but for ``KeyboardInterrupt`` and ``GeneratorExit``."""
+        """Await a coroutine function. Whatever it raises is its outcome; only ``GeneratorExit`` goes on."""
         try:
             args, kwargs = self.definition.signature.decode(self._arguments, self.context)
             return Returned(self._encode(await self.definition.function(*args, **kwargs)))
-        except (KeyboardInterrupt, GeneratorExit):
+        except GeneratorExit:  # a coroutine that is closed must not go on
             raise
-        except BaseException as exception:  # noqa: BLE001 - SystemExit too: a job's sys.exit() must not end the worker
+        # SystemExit and KeyboardInterrupt too: asyncio raises those two out of the event loop, and a job's sys.exit()
+        # must not end the worker. A worker's own signals are no exceptions, see callboard/cli/shutdown.py.
+        except BaseException as exception:  # noqa: BLE001
             return Raised(exception)
 
     def run_blocking(self) -> Outcome:
-        """Call a plain function. Never raises but for ``KeyboardInterrupt``."""
+        """Call a plain function. Never raises."""
         try:
             args, kwargs = self.definition.signature.decode(self._arguments, self.context)
             return Returned(self._encode(self.definition.function(*args, **kwargs)))
-        except KeyboardInterrupt:
-            raise
         except BaseException as exception:  # noqa: BLE001 - as above
             return Raised(exception)
 

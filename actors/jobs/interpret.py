@@ -57,7 +57,7 @@ def _interpret_exception(
             # Nobody on our side asked for it: the function cancelled itself, or something that it awaited.
             error = plain_error("asyncio.CancelledError", "the function was cancelled from within")
             return Fail(error, retry_delay_seconds(exception))
-        case control.Retry() | SystemExit():
+        case control.Retry() | SystemExit() | KeyboardInterrupt():
             return Fail(describe(exception), retry_delay_seconds(exception))
         case _:
             retryable = isinstance(exception, retry_on)

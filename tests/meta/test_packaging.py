@@ -47,6 +47,20 @@ def test_a_folder_is_not_imported_under_its_bare_name(name: str) -> None:
 def test_the_public_surface() -> None:
     assert sorted(callboard.__all__) == callboard.__all__
     assert (ROOT / "tests" / "meta" / "public_names.txt").read_text().split() == callboard.__all__
+    assert set(callboard.__all__) <= set(dir(callboard))
+    for name in callboard.__all__:
+        assert getattr(callboard, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'runtimes'"):
+        _ = callboard.runtimes  # type: ignore[attr-defined]
+
+
+def test_a_module_that_only_defines_jobs_imports_no_driver() -> None:
+    program = (
+        "import sys; from callboard import JobContext, job\n"
+        "print(sorted({'sqlalchemy', 'psycopg', 'alembic', 'prometheus_client'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_tests_that_promises_point_to_exist() -> None:

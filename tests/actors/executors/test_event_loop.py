@@ -46,7 +46,9 @@ async def test_a_coroutine_runs_on_the_loop_and_its_result_comes_back(executor: 
     assert await ears.ended == Returned("true")
 
 
-@pytest.mark.parametrize("exception", [ValueError, SystemExit, GeneratorExit, asyncio.CancelledError])
+@pytest.mark.parametrize(
+    "exception", [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError]
+)
 async def test_whatever_a_job_raises_is_its_outcome(
     exception: type[BaseException], executor: EventLoopExecutor
 ) -> None:
@@ -56,22 +58,6 @@ async def test_whatever_a_job_raises_is_its_outcome(
 
     _, ears = start(executor, function)
     assert type(await ears.exception()) is exception
-
-
-def test_an_interrupt_ends_the_loop_as_it_should_and_the_job_with_it() -> None:
-    ended: list[Outcome] = []
-
-    async def interrupted() -> None:
-        raise KeyboardInterrupt
-
-    async def main() -> None:
-        EventLoopExecutor(asyncio.get_running_loop()).start(call_of(interrupted), lambda: None, ended.append)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-
-    with pytest.raises(KeyboardInterrupt):
-        asyncio.run(main())
-    assert [type(outcome.exception) for outcome in ended if isinstance(outcome, Raised)] == [KeyboardInterrupt]
 
 
 async def test_a_cancelled_task_may_clean_up_and_then_ends(executor: EventLoopExecutor) -> None:

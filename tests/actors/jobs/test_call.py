@@ -47,7 +47,7 @@ def test_arguments_in_result_out() -> None:
     assert run(add, '{"a":1}') == Returned("3")
 
 
-@pytest.mark.parametrize("exception", [ValueError("x"), SystemExit(3), asyncio.CancelledError()])
+@pytest.mark.parametrize("exception", [ValueError("x"), SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
 def test_what_the_function_raises_is_an_outcome(exception: BaseException) -> None:
     def fail() -> None:
         raise exception
@@ -101,14 +101,6 @@ def test_the_limit_of_results_counts_bytes_and_is_exact(character: str) -> None:
     exception = raised(run(beyond))
     assert isinstance(exception, PayloadTooLarge)
     assert "returned 1,001 bytes of JSON; at most 1,000" in str(exception)
-
-
-def test_an_interrupt_of_the_process_is_not_the_jobs() -> None:
-    def function() -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        Call(job(registry=JobRegistry())(function), JobContext(claimed(), Services()), "{}", LIMIT).run_blocking()
 
 
 def test_was_cancelled() -> None:

@@ -42,7 +42,7 @@ def test_answers_are_no_failures() -> None:
         (InvalidResult("x"), 0.0, False),
         (PayloadTooLarge("x"), 0.0, False),
         (SystemExit("x"), 42.0, True),
-        (KeyboardInterrupt("x"), 0.0, False),
+        (KeyboardInterrupt("x"), 42.0, True),
         (GeneratorExit("x"), 0.0, False),
         (ExceptionGroup("x", [OSError()]), 0.0, False),
         (type("Strange", (BaseException,), {})("x"), 0.0, False),

@@ -1,0 +1,164 @@
+"""One operating system process that this one starts, watches, kills and reaps."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing.connection
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, Self
+
+_POLL_INTERVAL_SECONDS: Final = 0.02
+"""Where the system has no descriptor that tells of a process's end."""
+
+
+class ChildProcess:
+    """A child in a process group of its own.
+
+    Of its own, so that Ctrl-C in a terminal reaches only us (we drain before it ends), and so that a kill takes along
+    what the child has started itself. It is started by ``exec``, never by a bare ``fork``: a forked copy of a process
+    with threads inherits locks that nobody will release.
+
+    A child that calls ``parent_death.end_with_parent`` dies with the *thread* that started it. Start it from one
+    that lives as long.
+
+    Args:
+        command: the program and its arguments.
+        pass_fds: descriptors that it inherits, besides its three standard ones.
+        environment: its whole environment; default ours.
+        captures_output: whether its stdout and stderr are pipes (``stdout``, ``stderr``); default: they are ours.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        pass_fds: Sequence[int] = (),
+        environment: Mapping[str, str] | None = None,
+        captures_output: bool = False,
+    ) -> None:
+        output = subprocess.PIPE if captures_output else None
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            bufsize=0,
+            pass_fds=pass_fds,
+            env=environment,
+            process_group=0,
+        )
+        self._exit_descriptor = _open_exit_descriptor(self._process.pid)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.kill()
+        self.wait()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """What it prints, if captured. Unbuffered."""
+        return self._process.stdout
+
+    @property
+    def stderr(self) -> IO[bytes] | None:
+        """What it prints to stderr, if captured. Unbuffered."""
+        return self._process.stderr
+
+    @property
+    def exit_descriptor(self) -> int | None:
+        """A descriptor that becomes readable when it has ended; None where the system has none (poll, then).
+
+        The end of a pipe is no such sign: whoever the child has started may hold the pipe open.
+        """
+        return self._exit_descriptor
+
+    def poll(self) -> int | None:
+        """Reap it if it has ended. Returns its return code, or None while it runs. Any thread."""
+        with self._lock:
+            return self._process.poll()
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to it alone, unless it has been reaped. Any thread."""
+        with self._lock:
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it and all of its process group by SIGKILL. Any thread; nothing happens to one that was reaped."""
+        with self._lock:  # nobody reaps meanwhile, so its id is still its own
+            if self._process.returncode is None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):  # it is ending (macOS: the latter)
+                    os.killpg(self._process.pid, signal.SIGKILL)
+
+    def wait(self, timeout_seconds: float | None = None) -> int:
+        """Return its return code when it has ended; then nothing of it is left, in the system or here.
+
+        Raises:
+            TimeoutError: it runs on.
+        """
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        # Not Popen's wait: it reaps without our lock, and the id that a kill is about could be somebody else's by then.
+        while (returncode := self.poll()) is None:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError(f"process {self.pid} has not ended within {timeout_seconds:g} s")
+            if self._exit_descriptor is None:
+                time.sleep(_POLL_INTERVAL_SECONDS)
+            else:
+                multiprocessing.connection.wait([self._exit_descriptor], left)
+        self._close()
+        return returncode
+
+    def memory_bytes(self) -> int:
+        """Return its resident memory, 0 once it has ended. What it has started is not counted."""
+        return resident_memory_bytes(self.pid) if self._process.returncode is None else 0
+
+    def _close(self) -> None:
+        with self._lock:
+            for stream in (self.stdout, self.stderr):
+                if stream is not None:
+                    stream.close()
+            if self._exit_descriptor is not None:
+                os.close(self._exit_descriptor)
+                self._exit_descriptor = None
+
+
+def resident_memory_bytes(pid: int) -> int:
+    """Return how much memory a process really occupies, 0 if there is none."""
+    if not Path("/proc/self").exists():
+        listing = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False)
+        return int(listing.stdout or 0) * 1024
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def _open_exit_descriptor(pid: int) -> int | None:
+    open_descriptor = getattr(os, "pidfd_open", None)  # Linux
+    if open_descriptor is None:
+        return None
+    try:
+        descriptor: int = open_descriptor(pid)
+    except OSError:  # a kernel before 5.3, or a sandbox
+        return None
+    return descriptor
