@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeAlias, assert_never
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias, assert_never
 
 from .actor import EventActor
 from .errors import StoreError
@@ -33,6 +33,14 @@ class Claimed(NamedTuple):
     """How many came of each queue that was asked for."""
 
 
+class Adopted(NamedTuple):
+    """The orphans of a claim whose answer got lost run now."""
+
+
+class LookForOrphans(NamedTuple):
+    """By now the server has ended every claim that was given up, and nothing of one can turn up later."""
+
+
 class ClaimFailed(NamedTuple):
     """A claim did not come back."""
 
@@ -43,7 +51,7 @@ class TryAgain(NamedTuple):
     """The pause after a failed claim is over."""
 
 
-ClaimerMessage: TypeAlias = Look | SlotFreed | Claimed | ClaimFailed | TryAgain
+ClaimerMessage: TypeAlias = Look | SlotFreed | Claimed | Adopted | LookForOrphans | ClaimFailed | TryAgain
 
 
 class Claimer(EventActor):
@@ -56,6 +64,9 @@ class Claimer(EventActor):
     A claim starts its jobs' actors before this actor hears of it, so that a crash of this actor loses none; the next
     incarnation waits for its end. Once ``running`` is closed, nothing is claimed.
 
+    A claim that fails may have taken jobs nevertheless: its answer got lost. The next one therefore asks for those
+    first, at once, and again when the server can have nothing left to do for the lost one.
+
     Args:
         store: where jobs come from.
         running: where the free slots are.
@@ -66,6 +77,7 @@ class Claimer(EventActor):
         lease_seconds: how long a claim holds without a sign of life.
         batch_size: most jobs of one queue in one claim.
         poll_interval_seconds: how often to look without being woken.
+        statement_timeout_seconds: when the server ends a statement by itself.
     """
 
     def __init__(
@@ -80,6 +92,7 @@ class Claimer(EventActor):
         lease_seconds: float,
         batch_size: int,
         poll_interval_seconds: float,
+        statement_timeout_seconds: float,
     ) -> None:
         super().__init__()
         self._store = store
@@ -91,12 +104,14 @@ class Claimer(EventActor):
         self._lease_seconds = lease_seconds
         self._batch_size = batch_size
         self._poll_interval_seconds = poll_interval_seconds
+        self._statement_timeout_seconds = statement_timeout_seconds
         self._claiming = False
         self._look_again = False
         self._backlog: set[str] = set()
         self._slot_freed_sent = False
         self._failures = 0
         self._pausing = False
+        self._last_look_for_orphans = False
 
     def on_start(self) -> None:
         """Look at once, then at every poll interval."""
@@ -117,6 +132,11 @@ class Claimer(EventActor):
                 self._look_into_backlog()
             case Claimed(jobs):
                 self._claim_returned(jobs)
+            case Adopted():
+                self._adopted()
+            case LookForOrphans():
+                self._running.unaccounted = self._last_look_for_orphans = True
+                self._look()
             case ClaimFailed(exception):
                 self._claim_failed(exception)
             case TryAgain():
@@ -145,25 +165,47 @@ class Claimer(EventActor):
             self._begin_claim(self._running.slots.worthwhile_demands(self._backlog, self._batch_size))
 
     def _begin_claim(self, demands: list[QueueDemand]) -> None:
-        if demands and not self._running.closed:
-            # A task, not a coroutine: it goes on when this actor ends, so that what it claims gets started.
-            self._running.claim = asyncio.get_running_loop().create_task(self._claim_and_start(demands))
-            self._follow(self._running.claim)
+        if self._running.closed:
+            return
+        if self._running.unaccounted:
+            work: Coroutine[Any, Any, Claimed | Adopted] = self._adopt_and_start()
+        elif demands:
+            work = self._claim_and_start(demands)
+        else:
+            return
+        # A task, not a coroutine: it goes on when this actor ends, so that what it claims gets started.
+        self._running.claim = asyncio.get_running_loop().create_task(work)
+        self._follow(self._running.claim)
 
-    def _follow(self, claim: asyncio.Task[Claimed]) -> None:
+    def _follow(self, claim: asyncio.Task[Claimed | Adopted]) -> None:
         self._claiming = True
         self.context.pipe_to_self(claim, on_success=lambda claimed: claimed, on_failure=ClaimFailed)
 
     async def _claim_and_start(self, demands: list[QueueDemand]) -> Claimed:
-        jobs = await self._store.claim(demands, node=self._node, lease_seconds=self._lease_seconds)
+        try:
+            jobs = await self._store.claim(demands, node=self._node, lease_seconds=self._lease_seconds)
+        except BaseException:
+            self._running.unaccounted = True
+            raise
         by_queue = Counter({demand.queue: 0 for demand in demands})
+        by_queue.update(job.queue for job in jobs)
+        self._start(jobs)
+        return Claimed(by_queue)
+
+    async def _adopt_and_start(self) -> Adopted:
+        orphans = await self._store.adopt(self._running.accounted(), node=self._node, lease_seconds=self._lease_seconds)
+        self._running.unaccounted = False
+        if orphans:
+            _log.warning("%d jobs were claimed without an answer; they start now", len(orphans))
+        self._start(orphans)
+        return Adopted()
+
+    def _start(self, jobs: Sequence[ClaimedJob]) -> None:
         if jobs:
             self._keeper.add([AttemptKey(job.id, job.token) for job in jobs])
             self._telemetry.jobs_claimed(jobs)
             for job in jobs:
-                by_queue[job.queue] += 1
                 self._start_job(job)
-        return Claimed(by_queue)
 
     def _claim_returned(self, jobs: Mapping[str, int]) -> None:
         self._claiming = False
@@ -175,8 +217,16 @@ class Claimer(EventActor):
         else:
             self._look_into_backlog()
 
-    def _claim_failed(self, exception: BaseException) -> None:
+    def _adopted(self) -> None:
         self._claiming = False
+        self._failures = 0
+        if not self._last_look_for_orphans:
+            self.context.start_timer("orphans", self._statement_timeout_seconds, LookForOrphans())
+        self._last_look_for_orphans = False
+        self._look()
+
+    def _claim_failed(self, exception: BaseException) -> None:
+        self._claiming = self._last_look_for_orphans = False
         if not isinstance(exception, StoreError):
             raise exception
         self._failures += 1

@@ -76,6 +76,15 @@ class JobStore(Protocol):
     async def claim(self, demands: Sequence[QueueDemand], *, node: str, lease_seconds: float) -> list[ClaimedJob]:
         """Take up to ``limit`` runnable jobs of each queue: by priority, then by ``run_at``, skipping locked rows."""
 
+    async def adopt(self, known: Sequence[AttemptKey], *, node: str, lease_seconds: float) -> list[ClaimedJob]:
+        """Give a node what it claimed without hearing of it, because the answer of the claim got lost.
+
+        Args:
+            known: the node's attempts that it does know of; all others of its name are its orphans.
+            node: as it claimed; another process's name must differ.
+            lease_seconds: how long they hold from now on.
+        """
+
     async def apply(self, transitions: Sequence[Transition], *, actor: str) -> list[Applied | Refused]:
         """Write transitions by compare-and-set on (status, token), with a history row each, in one transaction.
 

@@ -28,12 +28,15 @@ class RunningJobs:
         slots: how many may run, and do.
         closed: whether nobody may claim any more.
         claim: the claim that is under way, or the last one.
+        unaccounted: whether the answer of a claim got lost, which may have taken jobs that nobody here knows of.
     """
 
     def __init__(self, limits: Mapping[str, int]) -> None:
         self.slots = Slots(limits)
         self.closed = False
         self.claim: asyncio.Task[Any] | None = None
+        self.unaccounted = False
+        self._crashed: set[AttemptKey] = set()
         self._jobs: dict[AttemptKey, JobHandle] = {}
         self._newest: dict[UUID, AttemptKey] = {}
         self._kinds: dict[str, int] = {}
@@ -75,6 +78,14 @@ class RunningJobs:
             self._empty.set()
         if self._on_free is not None:
             self._on_free()
+
+    def crashed(self, claimed: ClaimedJob) -> None:
+        """Record that an attempt's actor crashed: its lease is left to expire, so that the attempt counts."""
+        self._crashed.add(AttemptKey(claimed.id, claimed.token))
+
+    def accounted(self) -> list[AttemptKey]:
+        """Return the attempts that this process knows of: those that run, and those whose actors have crashed."""
+        return [*self._jobs, *self._crashed]
 
     def by_kind(self) -> dict[str, int]:
         """Count running jobs by kind; kinds that have run before stay, with 0. Any thread."""

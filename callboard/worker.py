@@ -142,6 +142,7 @@ class Worker:
                     "lease_seconds": settings.lease_seconds,
                     "batch_size": settings.claim_batch_size,
                     "poll_interval_seconds": settings.poll_interval_seconds,
+                    "statement_timeout_seconds": settings.statement_timeout_seconds,
                 },
             ),
         ]
@@ -285,11 +286,16 @@ class Worker:
     async def _flush_progress(self) -> None:
         reports = self._progress.take()
         try:
-            await self._parts.store.progress(reports)
+            stale = await self._parts.store.progress(reports)
         except StoreUnavailable:
             raise
         except StoreError:  # no report is worth more than what waits behind it
             _log.exception("%d progress reports were refused and are dropped", len(reports))
+            stale = set()
+        for attempt in stale:
+            _log.info("job %s: progress refused: the attempt with token %d is stale", *attempt)
+            self._telemetry.lease_failed("lost")
+        self.running.stop_attempts(stale, StopAttempt(StopCause.LOST))
         for attempt in reports:
             self._progress.flushed(attempt)
 

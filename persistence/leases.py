@@ -18,6 +18,7 @@ from callboard.actors.jobs.types import AttemptKey
 from callboard.actors.ports import Telemetry
 from callboard.actors.settings import Settings
 
+from .bounded_connection import BoundedConnection
 from .engine import behind_pooler, connect_arguments, driver_conninfo, pool_url, readable_errors
 from .statements import Statements
 from .writing import renewal
@@ -169,13 +170,18 @@ class PostgresAttemptKeeper:
 
     def _connect(self) -> psycopg.Connection[Any]:
         pooler = behind_pooler(self._settings)
-        timeout = None if pooler else self._settings.lease_seconds / _RENEWALS_PER_LEASE
-        return psycopg.connect(
+        timeout = self._settings.lease_seconds / _RENEWALS_PER_LEASE
+        arguments = connect_arguments(
+            application_name="callboard leases", statement_timeout_seconds=None if pooler else timeout
+        )
+        connection = BoundedConnection.connect(
             driver_conninfo(pool_url(self._settings)),
             autocommit=True,
             prepare_threshold=None if pooler else 5,
-            **connect_arguments(application_name="callboard leases", statement_timeout_seconds=timeout),
+            **{**arguments, "connect_timeout": min(arguments["connect_timeout"], max(2, int(timeout)))},
         )
+        connection.answer_limit_seconds = timeout
+        return connection
 
     def _disconnect(self) -> None:
         with self._connection_lock:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from typing import Any, Final
-
-import psycopg
+from typing import Final
 
 from callboard.actors.errors import StoreUnavailable
 from callboard.actors.settings import Settings
 
+from .bounded_connection import BoundedAsyncConnection, NoAnswer, connect_bounded
 from .engine import connect_arguments, direct_url, driver_conninfo, readable_errors
 from .statements import channel
 
@@ -51,8 +50,12 @@ class PostgresWakeUps:
         """Listen until cancelled; see ``WakeUps.run``."""
         arguments = connect_arguments(application_name="callboard listener", statement_timeout_seconds=None)
         with readable_errors("listen"):
-            connection = await psycopg.AsyncConnection.connect(
-                driver_conninfo(direct_url(self._settings)), autocommit=True, prepare_threshold=None, **arguments
+            connection = await connect_bounded(
+                driver_conninfo(direct_url(self._settings)),
+                answer_limit_seconds=self._interval + self._limit,  # longer than any silence between two probes
+                autocommit=True,
+                prepare_threshold=None,
+                **arguments,
             )
             try:
                 await connection.execute(self._listen_statement)
@@ -63,7 +66,7 @@ class PostgresWakeUps:
             finally:
                 await connection.close()
 
-    async def _listen(self, connection: psycopg.AsyncConnection[Any], on_hint: Callable[[str, str], None]) -> None:
+    async def _listen(self, connection: BoundedAsyncConnection, on_hint: Callable[[str, str], None]) -> None:
         """Pass hints on until none has come for the probe interval."""
         silent = False
         while not silent:
@@ -72,16 +75,18 @@ class PostgresWakeUps:
                 silent = False
                 _pass_on(notification.payload, on_hint)
 
-    async def _probe(self, connection: psycopg.AsyncConnection[Any], on_hint: Callable[[str, str], None]) -> None:
+    async def _probe(self, connection: BoundedAsyncConnection, on_hint: Callable[[str, str], None]) -> None:
         echo = f"{_PROBE}:{os.urandom(8).hex()}"
         try:
-            async with asyncio.timeout(self._limit):
+            # To cancel a statement would be to ask the server, and to wait for it: the connection ends it by itself.
+            with connection.answering_within(self._limit):
                 await connection.execute("SELECT pg_notify(%s, %s)", (self._channel, echo))
+            async with asyncio.timeout(self._limit):
                 async for notification in connection.notifies():
                     if notification.payload == echo:
                         return
                     _pass_on(notification.payload, on_hint)
-        except TimeoutError:
+        except (TimeoutError, NoAnswer):
             raise StoreUnavailable(
                 f"listen: no echo of a notification within {self._limit:g} s; the connection is dead, or leads "
                 f"through a transaction-mode pooler: set CALLBOARD_DIRECT_DATABASE_URL to the server itself"

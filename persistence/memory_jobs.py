@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from callboard.actors.errors import ValueNotStorable
 from callboard.actors.jobs.decide import Transition
 from callboard.actors.jobs.state import Status
-from callboard.actors.jobs.types import JobFilter, JobRecord, NewJob
+from callboard.actors.jobs.types import ClaimedJob, JobFilter, JobRecord, NewJob
 
 
 def new_record(job: NewJob, now: datetime) -> JobRecord:
@@ -55,6 +55,25 @@ def new_record(job: NewJob, now: datetime) -> JobRecord:
         created_at=now,
         started_at=None,
         finished_at=None,
+    )
+
+
+def claimed_job(job: JobRecord, at: datetime) -> ClaimedJob:
+    """Return what a node gets of a running job that it claimed at some time."""
+    return ClaimedJob(
+        id=job.id,
+        kind=job.kind,
+        queue=job.queue,
+        attempt=job.attempt,
+        max_attempts=job.max_attempts,
+        token=job.token,
+        arguments=job.arguments,
+        timeout_seconds=job.timeout_seconds,
+        deadline=job.deadline,
+        owner=job.owner,
+        parent_id=job.parent_id,
+        created_at=job.created_at,
+        wait_seconds=(at - job.run_at).total_seconds(),
     )
 
 

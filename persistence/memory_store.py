@@ -43,7 +43,7 @@ from callboard.actors.jobs.types import (
 
 from .families import cancelled_jobs, require_living_parent, require_running_attempt
 from .literals import json_text
-from .memory_jobs import check_json, matches, needs_rescue, new_record, transitioned
+from .memory_jobs import check_json, claimed_job, matches, needs_rescue, new_record, transitioned
 
 _FORGET_NODES_AFTER = timedelta(days=1)
 
@@ -165,21 +165,15 @@ class MemoryStore:
         self._put(running)
         self._running[job.id] = lease_seconds
         self._record(running, job.status, running.attempt, Reason.CLAIMED, f"node:{node}", now)
-        return ClaimedJob(
-            id=job.id,
-            kind=job.kind,
-            queue=job.queue,
-            attempt=running.attempt,
-            max_attempts=job.max_attempts,
-            token=running.token,
-            arguments=job.arguments,
-            timeout_seconds=job.timeout_seconds,
-            deadline=job.deadline,
-            owner=job.owner,
-            parent_id=job.parent_id,
-            created_at=job.created_at,
-            wait_seconds=(now - job.run_at).total_seconds(),
-        )
+        return claimed_job(running, now)
+
+    async def adopt(self, known: Sequence[AttemptKey], *, node: str, lease_seconds: float) -> list[ClaimedJob]:
+        """Give a node what it claimed without hearing of it."""
+        now = self._clock.now()
+        mine = [job for job in map(self._jobs.__getitem__, self._running) if job.node == node]
+        orphans = [job for job in mine if AttemptKey(job.id, job.token) not in set(known)]
+        self.renew_now([AttemptKey(job.id, job.token) for job in orphans], lease_seconds)
+        return [claimed_job(job, job.started_at or now) for job in orphans]
 
     async def apply(self, transitions: Sequence[Transition], *, actor: str) -> list[Applied | Refused]:
         """Write transitions by compare-and-set."""

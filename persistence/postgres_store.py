@@ -142,6 +142,12 @@ class PostgresStore:
         rows = await self._native("claim", lambda own: _rows(own, self._sql.claim.native, parameters))
         return list(map(ClaimedJob._make, rows))
 
+    async def adopt(self, known: Sequence[AttemptKey], *, node: str, lease_seconds: float) -> list[ClaimedJob]:
+        """Give a node what it claimed without hearing of it."""
+        parameters = {**writing.renewal(known, lease_seconds), "node": node}
+        rows = await self._native("adopt", lambda own: _rows(own, self._sql.adopt.native, parameters))
+        return list(map(ClaimedJob._make, rows))
+
     async def apply(self, transitions: Sequence[Transition], *, actor: str) -> list[Applied | Refused]:
         """Write transitions by compare-and-set."""
         if not transitions:

@@ -112,6 +112,16 @@ SELECT id, kind, queue, attempt, max_attempts, token, CAST(arguments AS text), t
 FROM claimed ORDER BY priority, run_at, id
 """
 
+# What a claim took whose answer got lost. No transition: the claim has recorded it.
+_ADOPT = """
+UPDATE {jobs} AS job SET lease_expires_at = now() + CAST(:lease AS float8) * interval '1 second'
+WHERE job.status = 'running' AND job.node = CAST(:node AS text)
+    AND NOT EXISTS (SELECT FROM unnest([ids uuid], [tokens bigint]) AS known (id, token)
+                    WHERE known.id = job.id AND known.token = job.token)
+RETURNING id, kind, queue, attempt, max_attempts, token, CAST(arguments AS text), timeout_seconds, deadline, owner,
+          parent_id, created_at, CAST(extract(epoch FROM started_at - run_at) AS float8)
+"""
+
 # The compare-and-set. One row comes back: which places were written, which parents to look at, what to announce.
 _APPLY = """
 WITH change AS (
@@ -262,6 +272,7 @@ class Statements:
         self.insert = self._statement(_INSERT)
         self.find_existing = self._statement(_FIND_EXISTING)
         self.claim = self._statement(_CLAIM)
+        self.adopt = self._statement(_ADOPT)
         self.apply = self._statement(_APPLY)
         self.lock_parents = self._statement(_LOCK_PARENTS)
         self.wake_parents = self._statement(_WAKE_PARENTS)

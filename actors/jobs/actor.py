@@ -19,6 +19,7 @@ from typing import Any, assert_never
 
 from callboard.actors.actor import EventActor
 from callboard.actors.clock import Clock
+from callboard.actors.errors import InvalidTransition, JobNotFound, StaleAttempt
 from callboard.actors.executors.base import Execution, Executor
 from callboard.actors.outbox import Answer, Outbox, Write
 from callboard.actors.ports import AttemptKeeper, Telemetry
@@ -49,6 +50,13 @@ from .state import Reason, Status
 from .types import Applied, AttemptKey, ClaimedJob, Refused
 
 _log = logging.getLogger(__name__)
+
+_REFUSALS = {
+    "stale": StaleAttempt.__name__,
+    "invalid": InvalidTransition.__name__,
+    "missing": JobNotFound.__name__,
+}
+"""What a refused write is called, by its cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +151,7 @@ class JobActor(EventActor):
         """Free what the attempt held; called when this actor itself has crashed."""
         if self._execution is not None and self._transition is None:
             self._ask_code_to_end(self._execution)
+        self._environment.running.crashed(self._claimed)
         self._let_go()
 
     def _code_started(self) -> None:
@@ -154,7 +163,11 @@ class JobActor(EventActor):
         if self._event is not None or self._execution is None:
             return  # its last transition is on the way: the database decides who was first
         first = self._stop_cause is None
-        if first or cause in (StopCause.CANCELLED, StopCause.LOST):
+        if (
+            first
+            or cause is StopCause.CANCELLED
+            or (cause is StopCause.LOST and self._stop_cause is not StopCause.CANCELLED)
+        ):
             self._stop_cause = cause
         if first:
             self._ask_code_to_end(self._execution)
@@ -247,12 +260,14 @@ class JobActor(EventActor):
                 self._applied(transition)
             case Refused(cause=cause, actual_status=actual):
                 self._environment.telemetry.transition_refused(Status.RUNNING, transition.to_status, cause)
-                _log.info(
-                    "job %s (%s): %s refused: %s, the job is %s; another attempt or a cancel was first",
+                _log.warning(
+                    "%s: job %s (%s): %s of the attempt with token %d refused, the job is %s; another attempt or a "
+                    "cancel was first",
+                    _REFUSALS[cause],
                     self._claimed.id,
                     self._claimed.kind,
                     transition.to_status,
-                    cause,
+                    transition.token,
                     actual,
                 )
                 self._let_go()

@@ -7,7 +7,7 @@ from typing import Any
 from callboard.actors.errors import StoreUnavailable, ValueNotStorable
 from callboard.actors.jobs.decide import Transition
 from callboard.actors.jobs.identifier import uuid7
-from callboard.actors.jobs.types import Applied, ClaimedJob, NewJob, QueueDemand, Refused
+from callboard.actors.jobs.types import Applied, AttemptKey, ClaimedJob, NewJob, QueueDemand, Refused
 from callboard.persistence.memory_store import MemoryStore
 from callboard.testing import FakeClock
 
@@ -17,9 +17,10 @@ class StageStore(MemoryStore):
 
     Attributes:
         failures: raised by the next calls of ``claim`` and ``apply``, before they do anything.
-        lost_answers: raised by the next calls of ``apply``, after they did their work.
+        lost_answers: raised by the next calls of ``claim`` and ``apply``, after they did their work.
         gate: when closed, ``claim`` and ``apply`` wait.
         claims: what was asked of ``claim``.
+        adoptions: how many attempts were known at each call of ``adopt``.
         batches: the sizes of what ``apply`` got.
         poison: results that ``apply`` does not accept.
     """
@@ -31,6 +32,7 @@ class StageStore(MemoryStore):
         self.gate = asyncio.Event()
         self.gate.set()
         self.claims: list[list[QueueDemand]] = []
+        self.adoptions: list[int] = []
         self.batches: list[int] = []
         self.poison: set[str] = set()
 
@@ -39,7 +41,14 @@ class StageStore(MemoryStore):
         await self.gate.wait()
         if self.failures:
             raise self.failures.pop(0)
-        return await super().claim(demands, node=node, lease_seconds=lease_seconds)
+        claimed = await super().claim(demands, node=node, lease_seconds=lease_seconds)
+        if self.lost_answers:
+            raise self.lost_answers.pop(0)
+        return claimed
+
+    async def adopt(self, known: Sequence[AttemptKey], *, node: str, lease_seconds: float) -> list[ClaimedJob]:
+        self.adoptions.append(len(known))
+        return await super().adopt(known, node=node, lease_seconds=lease_seconds)
 
     async def apply(self, transitions: Sequence[Transition], *, actor: str) -> list[Applied | Refused]:
         self.batches.append(len(transitions))

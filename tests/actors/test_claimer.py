@@ -9,6 +9,7 @@ from callboard.actors.ports import NoTelemetry
 from callboard.actors.ref import EventRef
 from callboard.actors.running_jobs import RunningJobs
 from callboard.actors.system import ActorSystem
+from callboard.persistence.memory_store import MemoryStore
 from tests.actors.stores import StageStore, unavailable
 from tests.supervision.theatre import TimerClock
 from tests.support.waiting import settle
@@ -52,6 +53,7 @@ class Stage:
             lease_seconds=30,
             batch_size=100,
             poll_interval_seconds=10,
+            statement_timeout_seconds=30,
         )
 
     def ids(self) -> list[UUID]:
@@ -214,4 +216,74 @@ async def test_a_refusing_database_is_no_crash(stage: Stage, timer_clock: TimerC
     await settle()
     timer_clock.advance(5)
     await settle()
+    assert len(stage.started) == 1
+
+
+async def test_a_claim_whose_answer_got_lost_is_found_again(stage: Stage, timer_clock: TimerClock) -> None:
+    jobs = await stage.store.add(3)
+    stage.store.lost_answers = [unavailable()]
+    stage.spawn()
+    await settle()
+    assert stage.started == []
+    timer_clock.advance(5)
+    await settle()
+    assert sorted(stage.ids()) == sorted(job.id for job in jobs)
+    assert {claimed.attempt for claimed in stage.started} == {1}
+    assert sorted(attempt.job_id for attempt in stage.keeper.kept) == sorted(stage.ids())
+
+
+async def test_what_runs_here_is_no_orphan(stage: Stage, timer_clock: TimerClock) -> None:
+    await stage.store.add(2)
+    claimer = stage.spawn()
+    await settle()
+    stage.store.failures = [unavailable()]
+    claimer.send(Look())
+    await settle()
+    timer_clock.advance(5)
+    await settle()
+    assert len(stage.started) == 2
+
+
+async def test_a_lost_claim_that_happens_late_is_found_when_its_time_is_over(
+    stage: Stage, timer_clock: TimerClock
+) -> None:
+    stage.store.failures = [unavailable()]
+    stage.spawn()
+    await settle()
+    timer_clock.advance(5)
+    await settle()
+    await stage.store.add(1)
+    await MemoryStore.claim(stage.store, [QueueDemand("default", 1)], node="node", lease_seconds=30)
+    timer_clock.advance(29)
+    await settle()
+    assert stage.started == []
+    timer_clock.advance(1)
+    await settle()
+    assert len(stage.started) == 1
+    asked = len(stage.store.adoptions)
+    timer_clock.advance(60)
+    await settle()
+    assert len(stage.store.adoptions) == asked == 2
+
+
+async def test_the_next_incarnation_knows_that_an_answer_got_lost(stage: Stage) -> None:
+    await stage.store.add(1)
+    stage.store.lost_answers = [ValueError("a defect")]
+    claimer = stage.spawn()
+    await claimer.termination()
+    stage.spawn()
+    await settle()
+    assert len(stage.started) == 1
+
+
+async def test_the_orphan_of_a_crashed_actor_is_left_to_its_lease(stage: Stage) -> None:
+    await stage.store.add(1)
+    claimer = stage.spawn()
+    await settle()
+    stage.running.crashed(stage.started[0])
+    stage.running.remove(stage.started[0])
+    stage.running.unaccounted = True
+    claimer.send(Look())
+    await settle()
+    assert len(stage.store.adoptions) == 1
     assert len(stage.started) == 1

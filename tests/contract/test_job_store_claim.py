@@ -271,3 +271,29 @@ async def test_a_large_claim(store: JobStore) -> None:
     jobs = await claimed(store, 4_000)
     assert len({job.id for job in jobs}) == 4_000
     assert len(await store.list_jobs(JobFilter(statuses=(Status.PENDING,)), limit=5_000)) == 1_000
+
+
+async def test_orphans_of_a_lost_claim_are_adopted(store: JobStore) -> None:
+    await spawned(store, 3, max_attempts=2)
+    known, orphan, other = await claimed(store, lease=LONG_AGO)
+    adopted = await store.adopt([AttemptKey(known.id, known.token)], node="here", lease_seconds=60)
+    assert sorted(adopted) == sorted([orphan, other])
+    taken_back = await store.rescue(actor="b", policy=Policy(), limit=9, retry_delay_seconds=lambda attempt: 0)
+    assert [job.job_id for job in taken_back] == [known.id]
+    assert await statuses(store, orphan.id) == [Status.PENDING, Status.RUNNING]
+
+
+async def test_nobody_adopts_what_another_node_claimed_or_what_has_ended(store: JobStore) -> None:
+    await spawned(store, 2)
+    ended, mine = await claimed(store)
+    await applied(store, outcome(ended, Succeed(None)))
+    assert await store.adopt([], node="elsewhere", lease_seconds=60) == []
+    assert [job.id for job in await store.adopt([], node="here", lease_seconds=60)] == [mine.id]
+
+
+async def test_an_older_attempt_of_the_same_job_does_not_hide_an_orphan(store: JobStore) -> None:
+    older = await running(store, max_attempts=3, lease=LONG_AGO)
+    await store.rescue(actor="b", policy=Policy(), limit=9, retry_delay_seconds=lambda attempt: 0)
+    [newer] = await claimed(store)
+    adopted = await store.adopt([AttemptKey(older.id, older.token)], node="here", lease_seconds=60)
+    assert [job.token for job in adopted] == [newer.token]
