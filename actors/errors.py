@@ -25,6 +25,8 @@
     │   ├── SchemaMissing
     │   └── SchemaMismatch            older or newer than this code
     ├── EmbeddedServerError           no binaries, no start, no stop
+    ├── AdminUnavailable              no worker answers on its admin socket
+    ├── AdminRefused                  a worker answered that it cannot do what was asked
     └── ActorError
         ├── WouldDeadlock             a blocking call that could never return
         ├── MailboxFull
@@ -174,6 +176,23 @@ class SchemaMismatch(StoreError):
 
 class EmbeddedServerError(CallboardError):
     """The private PostgreSQL could not be found, started or stopped."""
+
+
+class AdminUnavailable(CallboardError):
+    """No process answers on an admin socket."""
+
+
+class AdminRefused(CallboardError):
+    """A process cannot do what an administrator asked for.
+
+    Attributes:
+        code: ``not_found``, ``ambiguous``, ``refused``, ``start_failed``, ``unanswered``, ``stopping``, ``busy``,
+            ``bad_request`` or ``failed``; docs/admin.md explains them.
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class ActorError(CallboardError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
@@ -75,6 +76,12 @@ class Settings(BaseSettings):
         None, description="Their port; 0 takes a free one; None serves nothing. The worker's default is 9464."
     )
 
+    admin_socket_directory: Path | None = Field(
+        None,
+        description="Folder for the socket that `callboard actor` uses; `none` has no socket. The default of worker "
+        "and dev is one of the user's own.",
+    )
+
     # LLM batches and leadership (the seed system's names and defaults)
     enable_batch_job_polling: bool = Field(False, description="Whether the leader polls LLM batches.")
     poll_running_llm_batches_interval_seconds: Seconds = Field(300, description="How often it polls them.")
@@ -91,6 +98,11 @@ class Settings(BaseSettings):
     max_cpu_usage_ratio: Ratio = Field(0.9, description="CPU used of what the process may use.")
     max_memory_usage_ratio: Ratio = Field(0.85, description="Memory used of what the process may use.")
     max_queue_length: Count = Field(1000, description="Runnable jobs waiting in one queue.")
+
+    @field_validator("admin_socket_directory", mode="before")
+    @classmethod
+    def _none_or_folder(cls, value: object) -> object:
+        return None if value == "none" else value
 
     @field_validator("queues")
     @classmethod

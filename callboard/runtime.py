@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from uuid import UUID
 
 import pykka
@@ -26,6 +27,8 @@ from callboard.actors.statistics import SystemStatistics
 from callboard.actors.system import ActorSystem
 from callboard.persistence import stores
 from callboard.persistence.stores import StoreParts
+from callboard.supervision.admin_server import AdminServer
+from callboard.supervision.administration import Administration
 from callboard.supervision.child_spec import ChildSpec
 from callboard.supervision.endpoint import Endpoint
 from callboard.supervision.health import HealthRegistry
@@ -118,6 +121,7 @@ class Runtime(JobClient):
         self._system: ActorSystem | None = None
         self._worker: Worker | None = None
         self._endpoint: Endpoint | None = None
+        self._admin: AdminServer | None = None
         self._root_watch: asyncio.Task[None] | None = None
         self._given_up = asyncio.Event()
         self._started = False
@@ -137,7 +141,8 @@ class Runtime(JobClient):
 
         Raises:
             StoreUnavailable, ServerTooOld, SchemaMissing, SchemaMismatch: the database is not usable; nothing runs.
-            ConfigurationError: the metrics port is taken, or the runtime was started before.
+            ConfigurationError: the metrics port is taken, there can be no admin socket in its folder, or the runtime
+                was started before.
         """
         if self._started:
             raise ConfigurationError("this runtime was started before; make a new Runtime to start again")
@@ -176,6 +181,8 @@ class Runtime(JobClient):
             specs.append(periodic("store_summary", self._refresh_summary, SUMMARY_INTERVAL_SECONDS, jitter=0.2))
             self._serve(self.settings.metrics_port)
         specs.append(ChildSpec("listener", Listener, (self._parts.wake_ups, self._on_hint)))
+        if self.settings.admin_socket_directory is not None:
+            await self._serve_admin(system, self.settings.admin_socket_directory)
         self._running = True
         await self._supervise(system, specs)
 
@@ -204,6 +211,15 @@ class Runtime(JobClient):
             listening=self._incarnation.listening,
         )
         self._endpoint.start()
+
+    async def _serve_admin(self, system: ActorSystem, directory: Path) -> None:
+        process = {
+            "node": self.node,
+            "started_at": self._clock.now().isoformat(timespec="milliseconds"),
+            "metrics_url": self.metrics_url,
+        }
+        self._admin = AdminServer(directory, Administration(system, process).answer)
+        await self._admin.start()
 
     async def _supervise(self, system: ActorSystem, specs: Sequence[ChildSpec]) -> None:
         root = system.spawn(
@@ -236,6 +252,11 @@ class Runtime(JobClient):
         """Where ``/metrics`` and the probes are served, without a path; None where they are not."""
         return None if self._endpoint is None else self._endpoint.url
 
+    @property
+    def admin_socket(self) -> Path | None:
+        """The socket that ``callboard actor`` uses, while it is served; None where it is not."""
+        return None if self._admin is None else self._admin.path
+
     async def stop_serving(self) -> None:
         """Stop serving ``/metrics`` and the probes; for a process whose successor serves them from now on."""
         endpoint, self._endpoint = self._endpoint, None
@@ -264,6 +285,8 @@ class Runtime(JobClient):
         worker = None if system is None else self._worker  # which hears of cancelled jobs, and of hurry, until drained
         async with AsyncExitStack() as stack:  # the last one first, each whatever became of the others
             stack.push_async_callback(self._parts.store.close)
+            if self._admin is not None:
+                stack.push_async_callback(self._admin.stop)
             stack.push_async_callback(self.stop_serving)
             if worker is not None:
                 stack.push_async_callback(worker.stop)

@@ -98,6 +98,11 @@ class JobActor(EventActor):
         self._transition: Transition | None = None
         self._started = environment.clock.monotonic()
 
+    @property
+    def label(self) -> str:
+        """Which job it runs."""
+        return f"{self._claimed.kind} {self._claimed.id} attempt {self._claimed.attempt}"
+
     def on_start(self) -> None:
         """Hand the function to its executor."""
         if self._definition is None:

@@ -20,7 +20,7 @@ from callboard import (
     StoreUnavailable,
     UnknownJobKind,
 )
-from callboard.actors.errors import EmbeddedServerError
+from callboard.actors.errors import AdminUnavailable, EmbeddedServerError
 
 
 class ExitCode(IntEnum):
@@ -28,13 +28,13 @@ class ExitCode(IntEnum):
 
     OK = 0
     FAILED = 1
-    """What was asked for could not be done: no such job, a job that has ended already, a schema that is not current."""
+    """What was asked for could not be done: no such job or actor, a job that has ended, a schema that is old."""
     USAGE = 2
     """Unknown options or arguments that cannot be read (click's)."""
     DATA = 65
     """EX_DATAERR: the arguments of a job do not fit, or nobody knows its kind."""
     UNAVAILABLE = 69
-    """EX_UNAVAILABLE: no database, or one that is too old or has another schema."""
+    """EX_UNAVAILABLE: no database, or one that is too old or has another schema; no worker that answers."""
     SOFTWARE = 70
     """EX_SOFTWARE: the root supervisor gave up."""
     CONFIGURATION = 78
@@ -56,6 +56,7 @@ _CODES: Final[tuple[tuple[type[CallboardError], ExitCode], ...]] = (
     (SchemaMissing, ExitCode.UNAVAILABLE),
     (SchemaMismatch, ExitCode.UNAVAILABLE),
     (EmbeddedServerError, ExitCode.UNAVAILABLE),
+    (AdminUnavailable, ExitCode.UNAVAILABLE),
     (SupervisorGaveUp, ExitCode.SOFTWARE),
     (ConfigurationError, ExitCode.CONFIGURATION),
 )

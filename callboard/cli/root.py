@@ -9,6 +9,7 @@ import click
 
 from callboard import CallboardError
 
+from .actor import actor
 from .command import VERBOSE, Command
 from .demo import demo
 from .dev import dev
@@ -46,5 +47,5 @@ def main() -> None:
     """
 
 
-for command in (demo, dev, worker, migrate, status, job):
+for command in (demo, dev, worker, migrate, status, job, actor):
     main.add_command(command)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from callboard import ConfigurationError, Runtime, Settings
+from callboard.supervision import admin_sockets
 
 from .errors import SupervisorGaveUp
 from .shutdown import ShutdownSignals
@@ -39,6 +40,7 @@ def serve(settings: Settings, signals: ShutdownSignals, *, work: bool, announce:
     # fifth of a busy worker's time.
     gc.collect()
     gc.freeze()
+    settings = _with_admin_socket(settings)
     with asyncio.Runner(loop_factory=loop_factory(settings)) as runner:
         runner.run(_serve(settings, signals, work=work, announce=announce))
 
@@ -59,6 +61,19 @@ def loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] 
         ) from error
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
+
+
+def _with_admin_socket(settings: Settings) -> Settings:
+    """Unless a setting says otherwise, have an admin socket where ``callboard actor`` looks for it."""
+    if "admin_socket_directory" in settings.model_fields_set:
+        return settings
+    directory = admin_sockets.default_directories()[0]
+    try:
+        admin_sockets.prepare(directory)
+    except ConfigurationError as error:  # nobody asked for it: no reason not to work
+        _log.warning("`callboard actor` cannot reach this process: %s", error)
+        return settings
+    return settings.model_copy(update={"admin_socket_directory": directory})
 
 
 async def _serve(
