@@ -13,18 +13,22 @@ from .jobs import QUEUE
 BATCH: Final = 500
 
 _CLAIM: Final = """
-WITH picked AS MATERIALIZED (
+WITH step AS MATERIALIZED (SELECT nextval('callboard.history_numbers') AS number), picked AS MATERIALIZED (
     SELECT id FROM callboard.jobs
     WHERE queue = %(queue)s AND priority = 0 AND run_at <= now() AND status = 'pending' AND waiting_on IS NULL
     ORDER BY run_at, id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE callboard.jobs AS job
     SET status = 'running', token = token + 1, attempt = attempt + 1, transitions = transitions + 1,
+        newest_history = (SELECT number FROM step), older_history = newest_history,
         started_at = now(), node = 'bare', lease_expires_at = now() + interval '30 s'
-    WHERE id = ANY(ARRAY(SELECT id FROM picked)) RETURNING id, transitions, attempt, token
+    WHERE id = ANY(ARRAY(SELECT id FROM picked)) RETURNING id, transitions, attempt, older_history, token
 ), recorded AS (
-    INSERT INTO callboard.history (job_id, sequence, attempt, from_status, to_status, reason, actor)
-    SELECT id, transitions, attempt, 'pending', 'running', 'claimed', 'bare' FROM claimed
+    INSERT INTO callboard.history_batches
+        (number, from_status, to_status, reason, actor, job_ids, sequences, attempts, older)
+    SELECT (SELECT number FROM step), 'pending', 'running', 'claimed', 'bare',
+           array_agg(id), array_agg(transitions), array_agg(attempt), array_agg(older_history)
+    FROM claimed HAVING count(*) > 0
 )
 SELECT id, token FROM claimed
 """
@@ -32,19 +36,22 @@ SELECT id, token FROM claimed
 # The sub-selects keep the planner from reading the whole table for 500 ids, and the materialized 'running' from going
 # through all running jobs for each of them by the index of leases: without both this baseline would be slow.
 _FINISH: Final = """
-WITH change AS MATERIALIZED (
+WITH step AS MATERIALIZED (SELECT nextval('callboard.history_numbers') AS number), change AS MATERIALIZED (
     SELECT id, token, 'running' AS source
     FROM unnest((SELECT %(ids)s::uuid[]), (SELECT %(tokens)s::bigint[])) AS change (id, token)
 ),
 written AS (
     UPDATE callboard.jobs AS job
     SET status = 'completed', transitions = transitions + 1, finished_at = now(), stop_reason = 'succeeded',
-        lease_expires_at = NULL
+        newest_history = (SELECT number FROM step), older_history = newest_history, lease_expires_at = NULL
     FROM change WHERE job.id = change.id AND job.token = change.token AND job.status = change.source
-    RETURNING job.id, job.transitions, job.attempt
+    RETURNING job.id, job.transitions, job.attempt, job.older_history
 )
-INSERT INTO callboard.history (job_id, sequence, attempt, from_status, to_status, reason, actor)
-SELECT id, transitions, attempt, 'running', 'completed', 'succeeded', 'bare' FROM written
+INSERT INTO callboard.history_batches
+    (number, from_status, to_status, reason, actor, job_ids, sequences, attempts, older)
+SELECT (SELECT number FROM step), 'running', 'completed', 'succeeded', 'bare',
+       array_agg(id), array_agg(transitions), array_agg(attempt), array_agg(older_history)
+FROM written HAVING count(*) > 0
 """
 
 
@@ -65,11 +72,15 @@ def copy(url: str, jobs: int) -> float:
     """
     ids = sorted(uuid4() for _ in range(jobs))
     rows = "".join(_row(number, job_id) for number, job_id in enumerate(ids))
-    spawned = "".join(f"{job_id}\t1\t0\tpending\tspawned\tbare\n" for job_id in ids)
+    spawned = "".join(_record(number, ids[first : first + BATCH]) for number, first in enumerate(range(0, jobs, BATCH)))
     with psycopg.connect(url) as connection:
         begin = time.perf_counter()
         _copy(connection, "callboard.jobs (id, kind, queue, arguments, status, max_attempts)", rows)
-        _copy(connection, "callboard.history (job_id, sequence, attempt, to_status, reason, actor)", spawned)
+        _copy(
+            connection,
+            "callboard.history_batches (number, to_status, reason, actor, job_ids, sequences, attempts, older)",
+            spawned,
+        )
         connection.commit()
         return time.perf_counter() - begin
 
@@ -89,6 +100,14 @@ def commits(url: str, count: int) -> list[float]:
 
 def _row(number: int, job_id: UUID) -> str:
     return f'{job_id}\tbench.nothing\t{QUEUE}\t{{"number":{number}}}\tpending\t3\n'
+
+
+def _record(number: int, ids: list[UUID]) -> str:
+    def same(value: str) -> str:
+        return "{" + ",".join([value] * len(ids)) + "}"
+
+    job_ids = "{" + ",".join(map(str, ids)) + "}"
+    return f"{number}\tpending\tspawned\tbare\t{job_ids}\t{same('1')}\t{same('0')}\t{same('NULL')}\n"
 
 
 def _copy(connection: psycopg.Connection[Any], target: str, rows: str) -> None:

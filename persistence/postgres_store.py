@@ -273,7 +273,7 @@ class PostgresStore:
     async def history(self, job_id: UUID, *, after: int = 0) -> list[HistoryRow]:
         """Read a job's transitions, oldest first."""
         async with self._connection("history") as connection:
-            return await reading.read_history(connection, job_id, after)
+            return await reading.read_history(connection, self._settings.database_schema, job_id, after)
 
     async def summary(self) -> StoreSummary:
         """Count jobs, backlogs and nodes, in one snapshot."""

@@ -21,13 +21,13 @@ from callboard.actors.jobs.types import (
     StoreSummary,
 )
 
-from .schema import history, jobs, nodes
+from .schema import jobs, nodes
 
 _RECORD = sa.select(
     *(
         sa.cast(column, sa.Text).label(column.name) if column.name in {"arguments", "result"} else column
         for column in jobs.columns
-        if column.name != "transitions"
+        if column.name not in {"transitions", "newest_history", "older_history"}
     )
 )
 
@@ -76,11 +76,9 @@ async def list_jobs(
     return [_record(row) for row in await connection.execute(statement)]
 
 
-async def read_history(connection: AsyncConnection, job_id: UUID, after: int) -> list[HistoryRow]:
+async def read_history(connection: AsyncConnection, schema: str, job_id: UUID, after: int) -> list[HistoryRow]:
     """Read a job's transitions, oldest first."""
-    statement = (
-        sa.select(history).where(history.c.job_id == job_id, history.c.sequence > after).order_by(history.c.sequence)
-    )
+    statement = sa.text(f'SELECT * FROM "{schema}".history_of(:job_id, :after)')
     return [
         HistoryRow(
             sequence=row.sequence,
@@ -92,7 +90,7 @@ async def read_history(connection: AsyncConnection, job_id: UUID, after: int) ->
             actor=row.actor,
             at=row.at,
         )
-        for row in await connection.execute(statement)
+        for row in await connection.execute(statement, {"job_id": job_id, "after": after})
     ]
 
 

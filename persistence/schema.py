@@ -78,6 +78,8 @@ jobs = sa.Table(
     sa.Column("lease_expires_at", _time),
     sa.Column("started_at", _time),
     sa.Column("finished_at", _time),
+    sa.Column("newest_history", sa.BigInteger),
+    sa.Column("older_history", sa.BigInteger),
     sa.Column("transitions", sa.Integer, nullable=False, server_default="1"),
     sa.Column("attempt", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("status", sa.Text, nullable=False),
@@ -139,22 +141,27 @@ unfinished_child_index = sa.Index(
     postgresql_where=sa.text(f"parent_id IS NOT NULL AND status IN ({UNFINISHED_SQL})"),
 )
 
-history = sa.Table(
-    "history",
+# One row for all jobs that one statement moves along the same edge for the same reason. The view ``history`` shows one
+# row for each transition, and ``history_of(job)`` those of one job.
+history_batches = sa.Table(
+    "history_batches",
     metadata,
-    sa.Column("job_id", sa.Uuid, nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False),
     sa.Column("at", _time, nullable=False, server_default=sa.func.now()),
-    sa.Column("sequence", sa.Integer, nullable=False),
-    sa.Column("attempt", sa.SmallInteger, nullable=False),
     sa.Column("from_status", sa.Text),
     sa.Column("to_status", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("job_ids", ARRAY(sa.Uuid), nullable=False),
+    sa.Column("sequences", ARRAY(sa.Integer), nullable=False),
+    sa.Column("attempts", ARRAY(sa.SmallInteger), nullable=False),
+    sa.Column("older", ARRAY(sa.BigInteger), nullable=False),
     sa.CheckConstraint(edge_check(), name="history_edge"),
     sa.CheckConstraint(reason_check(), name="history_reason"),
     postgresql_partition_by="RANGE (at)",
 )
-history_index = sa.Index("history_job", history.c.job_id)
+history_index = sa.Index("history_number", history_batches.c.number)
+history_numbers = sa.Sequence("history_numbers", metadata=metadata)
 
 nodes = sa.Table(
     "nodes",

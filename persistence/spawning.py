@@ -28,9 +28,11 @@ Execute: TypeAlias = Callable[[Statement, Mapping[str, Any]], Awaitable[Sequence
 COPY_FROM = 64
 """So many jobs are worth COPY's extra round trips."""
 
-_CHUNK = 5_000
 _ROUNDS = 10
-_BLOCK = 512
+
+_RECORDED_TOGETHER = 1_000
+"""So many jobs at most are inserted by one statement, or share a row of the history: whoever reads the history of one
+reads it for all."""
 
 
 async def insert(
@@ -84,8 +86,8 @@ async def _insert_round(
     # In one order everywhere: two spawns that wait for each other's unique keys would deadlock.
     ordered = sorted(places, key=lambda place: (*_uniqueness(jobs[place]), place))
     inserted: set[str] = set()
-    for start in range(0, len(ordered), _CHUNK):
-        chunk = [jobs[place] for place in ordered[start : start + _CHUNK]]
+    for start in range(0, len(ordered), _RECORDED_TOGETHER):
+        chunk = [jobs[place] for place in ordered[start : start + _RECORDED_TOGETHER]]
         rows = await execute(sql.insert, _columns(chunk) | {"actor": actor})
         inserted.update((rows[0][0] or "").split(","))
     for place in ordered:
@@ -155,22 +157,34 @@ async def copy(
     Raises:
         psycopg.errors.UniqueViolation: one of the ids exists. Nothing was written.
     """
+    chunks = [jobs[start : start + _RECORDED_TOGETHER] for start in range(0, len(jobs), _RECORDED_TOGETHER)]
     async with connection.transaction(), connection.cursor() as cursor:
-        await cursor.execute("SELECT now()")
-        [(now,)] = await cursor.fetchall()
+        await cursor.execute(sql.begin_copy.native, {"count": len(chunks)})
+        [(now, numbers)] = await cursor.fetchall()
         async with cursor.copy(sql.copy_jobs.native) as stream:
-            for start in range(0, len(jobs), _BLOCK):
-                await stream.write("".join([_job_line(job, now) for job in jobs[start : start + _BLOCK]]))
-        tail = copy_field(actor) + "\n"
-        async with cursor.copy(sql.copy_history.native) as stream:
-            for start in range(0, len(jobs), _BLOCK):
-                block = jobs[start : start + _BLOCK]
-                await stream.write("".join([f"{job.id.hex}\t1\t0\t{job.status}\tspawned\t{tail}" for job in block]))
+            for number, chunk in zip(numbers, chunks, strict=True):
+                await stream.write("".join([_job_line(job, now, number) for job in chunk]))
+        await cursor.execute(sql.record_copied.native, _records(numbers, chunks) | {"actor": actor})
         queues = {job.queue for job in jobs if job.status == "pending" and _run_at(job, now) <= now}
         if queues:
             payloads = text_array([f"runnable:{queue}" for queue in sorted(queues)])
             await cursor.execute(sql.notify.native, {"payloads": payloads})
     return [Spawned(job.id, created=True) for job in jobs]
+
+
+def _records(numbers: Sequence[int], chunks: Sequence[Sequence[NewJob]]) -> dict[str, str]:
+    """Return the rows of the history for chunks of new jobs: one for each status in a chunk."""
+    records = [
+        (str(number), status, [job.id.hex for job in chunk if job.status is status])
+        for number, chunk in zip(numbers, chunks, strict=True)
+        for status in {job.status for job in chunk}
+    ]
+    return {
+        "numbers": plain_array([number for number, _, _ in records]),
+        "statuses": plain_array([status for _, status, _ in records]),
+        "ids": text_array([plain_array(ids) for _, _, ids in records]),
+        "counts": plain_array([str(len(ids)) for _, _, ids in records]),
+    }
 
 
 def _run_at(job: NewJob, now: datetime) -> datetime:
@@ -179,14 +193,14 @@ def _run_at(job: NewJob, now: datetime) -> datetime:
     return now + timedelta(seconds=job.delay_seconds) if job.delay_seconds else now
 
 
-def _job_line(job: NewJob, now: datetime) -> str:
+def _job_line(job: NewJob, now: datetime, history_number: int) -> str:
     deadline = job.deadline_seconds
     return (
         f"{job.id.hex}\t{copy_field(job.kind)}\t{copy_field(job.queue)}\t{copy_field(job.arguments)}\t{job.status}\t"
         f"{job.priority}\t{_run_at(job, now)}\t{job.max_attempts}\t"
         f"{_or_null(job.timeout_seconds)}\t{_or_null(deadline and now + timedelta(seconds=deadline))}\t"
         f"{copy_field(job.owner)}\t{copy_field(text_array(job.tags)) if job.tags else _NULL}\t"
-        f"{copy_field(job.metadata)}\n"
+        f"{copy_field(job.metadata)}\t{history_number}\n"
     )
 
 

@@ -1,7 +1,11 @@
 """The hot statements, as SQL for one schema.
 
 Each is one round trip over arrays, whatever the number of jobs. Arrays are passed as text (``literals.py``) and cast
-here. A statement that writes jobs writes their history in the same command.
+here.
+
+A statement that changes the status of jobs records it in the same command: all jobs that take the same edge for the
+same reason make one row of the history. ``step`` has the number of those rows. A job's own row keeps its newest number
+and the one before, which goes into the new row: so one job's history is found from number to number.
 
 ``[ids uuid]`` is short for ``(SELECT CAST(CAST(:ids AS text) AS uuid[]))``. Text, because spawns also run on callers'
 connections, of any driver. The sub-select hides from the planner how long the array is: it then takes ten elements for
@@ -18,7 +22,9 @@ from .schema import UNFINISHED_SQL
 
 # A fresh insert: `ON CONFLICT DO NOTHING` covers the id (a repeated call), the unique key and the child's place.
 _INSERT = """
-WITH new AS (
+WITH step AS MATERIALIZED (
+    SELECT nextval('{history_numbers}') AS number
+), new AS (
     SELECT id, created.at, kind, queue, arguments, status, priority, max_attempts, timeout_seconds, unique_key, owner,
            CAST(tags AS text[]) AS tags, metadata, parent_id, child_key, child_index,
            coalesce(run_at, created.at + delay_seconds * interval '1 second') AS run_at,
@@ -35,14 +41,18 @@ WITH new AS (
          LATERAL (SELECT now() AS at) AS created
 ), inserted AS (
     INSERT INTO {jobs} (id, created_at, kind, queue, arguments, status, priority, max_attempts, timeout_seconds,
-                        unique_key, owner, tags, metadata, parent_id, child_key, child_index, run_at, deadline)
+                        unique_key, owner, tags, metadata, parent_id, child_key, child_index, run_at, deadline,
+                        newest_history)
     SELECT id, at, kind, queue, arguments, status, priority, max_attempts, timeout_seconds,
-           unique_key, owner, tags, metadata, parent_id, child_key, child_index, run_at, deadline FROM new
+           unique_key, owner, tags, metadata, parent_id, child_key, child_index, run_at, deadline,
+           (SELECT number FROM step) FROM new
     ON CONFLICT DO NOTHING
-    RETURNING id, queue, status, run_at
+    RETURNING id, queue, status, run_at, transitions, attempt, older_history
 ), recorded AS (
-    INSERT INTO {history} (job_id, sequence, attempt, to_status, reason, actor)
-    SELECT id, 1, 0, status, 'spawned', CAST(:actor AS text) FROM inserted
+    INSERT INTO {history} (number, to_status, reason, actor, job_ids, sequences, attempts, older)
+    SELECT (SELECT number FROM step), status, 'spawned', CAST(:actor AS text),
+           array_agg(id), array_agg(transitions), array_agg(attempt), array_agg(older_history)
+    FROM inserted GROUP BY status
 ), notified AS (
     SELECT pg_notify('{channel}', 'runnable:' || queue) FROM inserted
     WHERE status = 'pending' AND run_at <= now() GROUP BY queue
@@ -72,7 +82,9 @@ FROM unnest([places integer], [ids uuid], [kinds text], [unique_keys text],
 # The constant limit is for the planner: it cannot see the quotas, would expect a tenth of the table, and, where JIT is
 # on, compile the statement for longer than it runs.
 _CLAIM = """
-WITH picked AS MATERIALIZED (
+WITH step AS MATERIALIZED (
+    SELECT nextval('{history_numbers}') AS number
+), picked AS MATERIALIZED (
     SELECT job.id
     FROM unnest([queues text], [limits integer]) AS demand (queue, quota),
     LATERAL (
@@ -99,13 +111,16 @@ WITH picked AS MATERIALIZED (
 ), claimed AS (
     UPDATE {jobs} AS job
     SET status = 'running', token = job.token + 1, attempt = job.attempt + 1, transitions = job.transitions + 1,
+        newest_history = (SELECT number FROM step), older_history = job.newest_history,
         node = CAST(:node AS text), started_at = now(),
         lease_expires_at = now() + CAST(:lease AS float8) * interval '1 second'
     WHERE job.id = ANY(ARRAY(SELECT id FROM picked))
     RETURNING job.*
 ), recorded AS (
-    INSERT INTO {history} (job_id, sequence, attempt, from_status, to_status, reason, actor)
-    SELECT id, transitions, attempt, 'pending', 'running', 'claimed', 'node:' || node FROM claimed
+    INSERT INTO {history} (number, from_status, to_status, reason, actor, job_ids, sequences, attempts, older)
+    SELECT (SELECT number FROM step), 'pending', 'running', 'claimed', 'node:' || CAST(:node AS text),
+           array_agg(id), array_agg(transitions), array_agg(attempt), array_agg(older_history)
+    FROM claimed HAVING count(*) > 0
 )
 SELECT id, kind, queue, attempt, max_attempts, token, CAST(arguments AS text), timeout_seconds, deadline, owner,
        parent_id, created_at, CAST(extract(epoch FROM now() - run_at) AS float8)
@@ -124,7 +139,9 @@ RETURNING id, kind, queue, attempt, max_attempts, token, CAST(arguments AS text)
 
 # The compare-and-set. One row comes back: which places were written, which parents to look at, what to announce.
 _APPLY = """
-WITH change AS (
+WITH step AS MATERIALIZED (
+    SELECT nextval('{history_numbers}') AS number
+), change AS (
     SELECT * FROM unnest([ids uuid], [sources text], [tokens bigint],
                          [targets text], [reasons text], [returned smallint],
                          [delays float8], [results json], [errors json],
@@ -136,6 +153,8 @@ WITH change AS (
     SET status = change.target,
         attempt = job.attempt - change.returned,
         transitions = job.transitions + 1,
+        newest_history = (SELECT number FROM step),
+        older_history = job.newest_history,
         run_at = CASE WHEN change.target <> 'pending' THEN job.run_at
                       WHEN change.source = 'created' THEN greatest(job.run_at, now())
                       ELSE now() + change.delay_seconds * interval '1 second' END,
@@ -148,10 +167,12 @@ WITH change AS (
     FROM change
     WHERE job.id = change.id AND job.status = change.source AND job.token = change.token
     RETURNING change.place, change.source, change.reason, change.returned, job.id, job.status, job.attempt,
-              job.transitions, job.parent_id, job.waiting_on, job.queue, job.run_at
+              job.transitions, job.older_history, job.parent_id, job.waiting_on, job.queue, job.run_at
 ), recorded AS (
-    INSERT INTO {history} (job_id, sequence, attempt, from_status, to_status, reason, actor)
-    SELECT id, transitions, attempt + returned, source, status, reason, CAST(:actor AS text) FROM written
+    INSERT INTO {history} (number, from_status, to_status, reason, actor, job_ids, sequences, attempts, older)
+    SELECT (SELECT number FROM step), source, status, reason, CAST(:actor AS text),
+           array_agg(id), array_agg(transitions), array_agg(attempt + returned), array_agg(older_history)
+    FROM written GROUP BY source, status, reason
 )
 SELECT array_agg(place),
        array_agg(DISTINCT parent_id) FILTER (WHERE parent_id IS NOT NULL AND status <> 'pending'),
@@ -237,11 +258,18 @@ _OVERDUE = """
 
 _COPY_JOBS = """
 COPY {jobs} (id, kind, queue, arguments, status, priority, run_at, max_attempts, timeout_seconds, deadline, owner,
-             tags, metadata) FROM STDIN
+             tags, metadata, newest_history) FROM STDIN
 """
 
-_COPY_HISTORY = """
-COPY {history} (job_id, sequence, attempt, to_status, reason, actor) FROM STDIN
+_BEGIN_COPY = """
+SELECT now(), array_agg(nextval('{history_numbers}')) FROM generate_series(1, CAST(:count AS integer))
+"""
+
+_RECORD_COPIED = """
+INSERT INTO {history} (number, to_status, reason, actor, job_ids, sequences, attempts, older)
+SELECT number, status, 'spawned', CAST(:actor AS text), CAST(ids AS uuid[]), array_fill(1, ARRAY[jobs]),
+       array_fill(CAST(0 AS smallint), ARRAY[jobs]), array_fill(CAST(NULL AS bigint), ARRAY[jobs])
+FROM unnest([numbers bigint], [statuses text], [ids text], [counts integer]) AS step (number, status, ids, jobs)
 """
 
 
@@ -265,7 +293,8 @@ class Statements:
     def __init__(self, schema: str) -> None:
         self._names = {
             "jobs": f'"{schema}".jobs',
-            "history": f'"{schema}".history',
+            "history": f'"{schema}".history_batches',
+            "history_numbers": f'"{schema}".history_numbers',
             "channel": channel(schema),
             "unfinished": UNFINISHED_SQL,
         }
@@ -287,7 +316,8 @@ class Statements:
         self.expired = self._statement(_EXPIRED)
         self.overdue = self._statement(_OVERDUE)
         self.copy_jobs = self._statement(_COPY_JOBS)
-        self.copy_history = self._statement(_COPY_HISTORY)
+        self.begin_copy = self._statement(_BEGIN_COPY)
+        self.record_copied = self._statement(_RECORD_COPIED)
 
     def _statement(self, template: str) -> Statement:
         arrays = re.sub(r"\[(\w+) (\w+)\]", r"(SELECT CAST(CAST(:\1 AS text) AS \2[]))", template)

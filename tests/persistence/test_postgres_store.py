@@ -297,6 +297,38 @@ async def test_a_sweep_leaves_locked_rows_to_others(store: PostgresStore, other:
     assert [job.job_id for job in rescued] == [free]
 
 
+# History
+
+
+async def test_the_history_of_a_job_outlives_the_job(store: PostgresStore, other: Native) -> None:
+    job = await running(store)
+    await spawned(store, 3)
+    await applied(store, outcome(job, Succeed("1")))
+    before = await store.history(job.id)
+    assert [row.to_status for row in before] == [Status.PENDING, Status.RUNNING, Status.COMPLETED]
+    await other.execute("DELETE FROM callboard.jobs WHERE id = %s", [job.id])
+    assert await store.history(job.id) == before
+    assert await store.history(job.id, after=2) == before[2:]
+
+
+async def test_one_statement_records_its_jobs_together(store: PostgresStore, other: Native) -> None:
+    ids = await spawned(store, 200)
+    jobs = await claimed(store, 200)
+    await applied(store, *(outcome(job, Succeed(None)) for job in jobs[1:]), outcome(jobs[0], Park(WaitingOn.CHILDREN)))
+    found = await rows(
+        other,
+        "SELECT from_status, to_status, reason, cardinality(job_ids) FROM callboard.history_batches ORDER BY number, 4",
+    )
+    assert found == [
+        (None, "pending", "spawned", 200),
+        ("pending", "running", "claimed", 200),
+        ("running", "pending", "parked", 1),
+        ("running", "completed", "succeeded", 199),
+    ]
+    for job_id in ids:
+        assert len(await statuses(store, job_id)) == 3
+
+
 # Connections
 
 

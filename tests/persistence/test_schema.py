@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,7 +45,8 @@ def squeezed(sql: str) -> str:
 
 def test_the_migration_is_what_the_metadata_says(database_url: str) -> None:
     def ours(name: str | None, kind: str, parents: object) -> bool:
-        return not (kind == "table" and name is not None and name.startswith(("history_", "schema_version")))
+        partition_or_version = r"history_(default|\d{4}w\d\d)|schema_version"
+        return not (kind == "table" and name is not None and re.fullmatch(partition_or_version, name))
 
     with make_sync_engine(database_url).connect() as connection:
         connection.dialect.default_schema_name = "callboard"
@@ -94,11 +96,14 @@ def insert_job(connection: Connection, job_id: object, status: Status) -> None:
     )
 
 
-def insert_history(connection: Connection, source: Status | None, target: str, reason: str = "claimed") -> None:
+def insert_history(
+    connection: Connection, source: Status | None, target: str, reason: str = "claimed", at: str = "now"
+) -> None:
     connection.execute(
-        "INSERT INTO callboard.history (job_id, sequence, attempt, from_status, to_status, reason, actor)"
-        " VALUES (%s, 1, 1, %s, %s, %s, 'test')",
-        [uuid7(), source, target, reason],
+        "INSERT INTO callboard.history_batches"
+        " (number, at, from_status, to_status, reason, actor, job_ids, sequences, attempts, older)"
+        " VALUES (1, %s, %s, %s, %s, 'test', %s, '{1}', '{1}', '{NULL}')",
+        [at, source, target, reason, [uuid7()]],
     )
 
 
@@ -124,9 +129,20 @@ def test_a_status_that_does_not_exist_is_refused(connection: Connection) -> None
         )
 
 
+def test_a_batch_has_as_many_of_each_column_as_jobs(connection: Connection) -> None:
+    with pytest.raises(pg.CheckViolation, match="history_columns"):
+        connection.execute(
+            "INSERT INTO callboard.history_batches"
+            " (number, to_status, reason, actor, job_ids, sequences, attempts, older)"
+            " VALUES (1, 'pending', 'spawned', 'test', %s, '{1}', '{1,1}', '{NULL}')",
+            [[uuid7()]],
+        )
+
+
 def partitions(connection: Connection) -> list[str]:
     rows = connection.execute(
-        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'callboard.history'::regclass ORDER BY 1"
+        "SELECT inhrelid::regclass::text FROM pg_inherits"
+        " WHERE inhparent = 'callboard.history_batches'::regclass ORDER BY 1"
     )
     return [name for (name,) in rows]
 
@@ -135,9 +151,11 @@ def partitions(connection: Connection) -> list[str]:
 def test_the_history_cannot_be_changed_through_any_of_its_tables(connection: Connection, command: str) -> None:
     insert_history(connection, None, Status.PENDING, "spawned")
     connection.execute("SELECT callboard.make_history_partition(now() + interval '1 year')")
-    for table in ["callboard.history", *partitions(connection)]:
+    for table in ["callboard.history_batches", *partitions(connection)]:
         with pytest.raises(pg.InsufficientPrivilege, match=r"append-only: (UPDATE|DELETE|TRUNCATE) of .* refused"):
             connection.execute(command.format(table).encode())
+    with pytest.raises((pg.ObjectNotInPrerequisiteState, pg.WrongObjectType)):
+        connection.execute(command.format("callboard.history").encode())
     assert connection.execute("SELECT count(*) FROM callboard.history").fetchone() == (1,)
 
 
@@ -164,11 +182,7 @@ def test_the_time_zone_of_the_session_does_not_move_a_week(connection: Connectio
 
 
 def test_a_week_with_rows_in_the_default_partition_stays_there(connection: Connection) -> None:
-    connection.execute(
-        "INSERT INTO callboard.history (job_id, at, sequence, attempt, to_status, reason, actor)"
-        " VALUES (%s, '2031-01-01', 1, 0, 'pending', 'spawned', 'test')",
-        [uuid7()],
-    )
+    insert_history(connection, None, Status.PENDING, "spawned", at="2031-01-01")
     [(made,)] = connection.execute("SELECT callboard.make_history_partition('2031-01-02')").fetchall()
     assert made is False
     assert connection.execute("SELECT count(*) FROM callboard.history_default").fetchone() == (1,)

@@ -29,6 +29,8 @@ CREATE TABLE {schema}.jobs (
     lease_expires_at timestamptz,
     started_at timestamptz,
     finished_at timestamptz,
+    newest_history bigint,
+    older_history bigint,
     transitions integer NOT NULL DEFAULT 1,
     attempt smallint NOT NULL DEFAULT 0,
     status text NOT NULL,
@@ -100,15 +102,20 @@ CREATE TRIGGER jobs_edge AFTER UPDATE OF status ON {schema}.jobs FOR EACH ROW
 """
 
 _HISTORY = """
-CREATE TABLE {schema}.history (
-    job_id uuid NOT NULL,
+-- One row for all jobs that one statement moves along the same edge for the same reason, because a row for each of them
+-- costs six times as many bytes of WAL, most of them for the index. The view shows one row for each transition.
+-- A job's row names its newest batch, and each batch, for each of its jobs, the one before.
+CREATE TABLE {schema}.history_batches (
+    number bigint NOT NULL,
     at timestamptz NOT NULL DEFAULT now(),
-    sequence integer NOT NULL,
-    attempt smallint NOT NULL,
     from_status text,
     to_status text NOT NULL,
     reason text NOT NULL,
     actor text NOT NULL,
+    job_ids uuid[] NOT NULL,
+    sequences integer[] NOT NULL,
+    attempts smallint[] NOT NULL,
+    older bigint[] NOT NULL,
     CONSTRAINT history_edge CHECK (
 CASE WHEN from_status IS NULL THEN to_status IN ('created', 'pending')
      ELSE from_status || '>' || to_status IN (
@@ -127,10 +134,19 @@ CASE WHEN from_status IS NULL THEN to_status IN ('created', 'pending')
         reason IN ('spawned', 'released', 'claimed', 'succeeded', 'error', 'attempts_exhausted', 'not_retryable',
                    'timeout', 'lease_expired', 'shutdown', 'snoozed', 'parked', 'cancelled', 'deadline',
                    'unknown_kind')
+    ),
+    CONSTRAINT history_columns CHECK (
+        cardinality(job_ids) > 0 AND cardinality(sequences) = cardinality(job_ids)
+        AND cardinality(attempts) = cardinality(job_ids) AND cardinality(older) = cardinality(job_ids)
     )
 ) PARTITION BY RANGE (at);
 
-CREATE INDEX history_job ON {schema}.history (job_id);
+-- Random bits do not compress.
+ALTER TABLE {schema}.history_batches ALTER COLUMN job_ids SET STORAGE EXTERNAL;
+
+-- All batches of one statement have the same number.
+CREATE SEQUENCE {schema}.history_numbers;
+CREATE INDEX history_number ON {schema}.history_batches (number);
 
 CREATE FUNCTION {schema}.refuse_history_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -138,12 +154,43 @@ BEGIN
         'history is append-only: ' || tg_op || ' of ' || tg_table_name || ' refused; retention drops whole partitions';
 END $$;
 
-CREATE TRIGGER history_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {schema}.history
+CREATE TRIGGER history_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {schema}.history_batches
     FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_history_change();
 
-CREATE TABLE {schema}.history_default PARTITION OF {schema}.history DEFAULT;
+CREATE TABLE {schema}.history_default PARTITION OF {schema}.history_batches DEFAULT;
 CREATE TRIGGER history_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {schema}.history_default
     FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_history_change();
+
+CREATE VIEW {schema}.history AS
+SELECT entry.job_id, batch.at, entry.sequence, entry.attempt, batch.from_status, batch.to_status, batch.reason,
+       batch.actor
+FROM {schema}.history_batches AS batch,
+     unnest(batch.job_ids, batch.sequences, batch.attempts) AS entry (job_id, sequence, attempt);
+
+-- One job's rows of the view, oldest first, by index from batch to batch. A job whose own row is gone has no
+-- first batch to begin with: its rows are looked for in all of them.
+CREATE FUNCTION {schema}.history_of(job uuid, after integer DEFAULT 0) RETURNS SETOF {schema}.history
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM {schema}.jobs WHERE id = job) THEN
+        RETURN QUERY SELECT * FROM {schema}.history
+            WHERE job_id = job AND sequence > after ORDER BY sequence;
+        RETURN;
+    END IF;
+    RETURN QUERY
+        WITH RECURSIVE pointer (number) AS (
+            SELECT newest_history FROM {schema}.jobs WHERE id = job
+            UNION ALL
+            SELECT batch.older[place]
+            FROM pointer, {schema}.history_batches AS batch, LATERAL array_position(batch.job_ids, job) AS place
+            WHERE batch.number = pointer.number AND place IS NOT NULL AND batch.sequences[place] > after + 1
+        )
+        SELECT job, batch.at, batch.sequences[place], batch.attempts[place], batch.from_status, batch.to_status,
+               batch.reason, batch.actor
+        FROM pointer, {schema}.history_batches AS batch, LATERAL array_position(batch.job_ids, job) AS place
+        WHERE batch.number = pointer.number AND place IS NOT NULL AND batch.sequences[place] > after
+        ORDER BY 3;
+END $$;
 """
 
 _PARTITIONS = """
@@ -166,10 +213,11 @@ BEGIN
         RETURN false;
     END IF;
     EXECUTE 'CREATE TABLE ' || partition
-        || ' (LIKE {schema}.history INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)';
+        || ' (LIKE {schema}.history_batches'
+        || ' INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES INCLUDING STORAGE)';
     EXECUTE 'CREATE TRIGGER history_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ' || partition
         || ' FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_history_change()';
-    EXECUTE 'ALTER TABLE {schema}.history ATTACH PARTITION ' || partition
+    EXECUTE 'ALTER TABLE {schema}.history_batches ATTACH PARTITION ' || partition
         || ' FOR VALUES FROM (' || quote_literal(starts) || ') TO (' || quote_literal(ends) || ')';
     RETURN true;
 END $$;
