@@ -29,6 +29,7 @@
     ├── AdminRefused                  a worker answered that it cannot do what was asked
     └── ActorError
         ├── WouldDeadlock             a blocking call that could never return
+        ├── ProcessExited             a process ended that was not asked to
         ├── MailboxFull
         └── StashOverflow
 
@@ -209,3 +210,21 @@ class MailboxFull(ActorError):
 
 class StashOverflow(ActorError):
     """A bounded stash is full."""
+
+
+class ProcessExited(ActorError):
+    """A supervised process has failed: it ended with an error or by a signal, or did not start.
+
+    Attributes:
+        exit_code: its exit code; None if a signal ended it.
+        signal_number: the signal that ended it; None if it exited.
+        last_message: what it said of its failure; empty if nothing.
+    """
+
+    def __init__(
+        self, message: str, *, exit_code: int | None, signal_number: int | None = None, last_message: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.signal_number = signal_number
+        self.last_message = last_message

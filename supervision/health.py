@@ -29,6 +29,8 @@ class HealthState:
     """Since the store was last checked; None: not yet."""
     store_error: str | None = None
     """What the last check of the store found wrong: unreachable, schema missing or of another revision."""
+    uses_store: bool = True
+    """Whether the process has to do with the store at all."""
     started: bool = False
     draining: bool = False
     gave_up: str | None = None
@@ -87,6 +89,8 @@ def _draining(state: HealthState) -> tuple[str, ...]:
 
 def _degraded(state: HealthState) -> tuple[str, ...]:
     reasons = [f"{part}: {reason}" for part, reason in sorted(state.failing.items())]
+    if not state.uses_store:
+        return tuple(reasons)
     if state.store_check_age_seconds is None:
         reasons.append("store: not checked yet")
     elif state.store_error is not None:
@@ -106,12 +110,20 @@ class HealthRegistry:
         clock: where ages come from.
         hang_limit_seconds: how long the event loop may be silent; ``Settings.hang_limit_seconds``.
         store_check_limit_seconds: how long a check of the store holds, default 15.
+        uses_store: whether the process has to do with the store at all (default).
 
     Raises:
         ConfigurationError: a limit is not more than 0.
     """
 
-    def __init__(self, clock: Clock, *, hang_limit_seconds: float, store_check_limit_seconds: float = 15.0) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        hang_limit_seconds: float,
+        store_check_limit_seconds: float = 15.0,
+        uses_store: bool = True,
+    ) -> None:
         for name, limit in (
             ("hang_limit_seconds", hang_limit_seconds),
             ("store_check_limit_seconds", store_check_limit_seconds),
@@ -127,6 +139,7 @@ class HealthRegistry:
             hang_limit_seconds=hang_limit_seconds,
             heartbeat_age_seconds=0.0,
             store_check_limit_seconds=store_check_limit_seconds,
+            uses_store=uses_store,
         )
 
     def beat(self) -> None:

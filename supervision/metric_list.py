@@ -20,6 +20,8 @@ from callboard.actors.dead_letters import DeadLetterReason
 from callboard.actors.jobs.state import EDGES, TERMINAL, UNFINISHED, Reason, Status
 from callboard.actors.statistics import STOP_REASONS
 
+from .processes.telemetry import ExitCause
+
 PREFIX: Final = "callboard_"
 
 LABEL_LIMIT: Final = 100
@@ -117,6 +119,7 @@ _QUEUE = Label("queue")
 _ACTOR_TYPE = Label("actor_type")
 _SUPERVISOR = Label("supervisor")
 _OPERATION = Label("operation")
+_PROCESS = Label("process")
 
 _LEAVING_RUNNING = {target: reasons for (source, target), reasons in EDGES.items() if source is Status.RUNNING}
 _STATUS_NAMES = _values(Status)
@@ -177,6 +180,20 @@ SUPERVISOR_GIVE_UPS: Final = _counter(
     "Times that the supervisor gave up: more restarts within its period than its intensity allows.",
     _SUPERVISOR,
 )
+
+# Processes of a worker with several: shown by their parent
+PROCESS_STARTS: Final = _counter("process_starts_total", "Processes started, whether they got ready or not.", _PROCESS)
+PROCESS_EXITS: Final = _counter(
+    "process_exits_total",
+    "Processes that ended: as they were asked to, by exit code 0 unasked, by another, by a signal, or killed by us.",
+    Label("cause", _values(get_args(ExitCause))),
+)
+PROCESS_RECYCLES: Final = _counter(
+    "process_recycles_total",
+    "Processes over their memory limit: replaced, or kept because the replacement failed.",
+    Label("outcome", ("failed", "replaced")),
+)
+PROCESS_MEMORY: Final = _gauge("process_memory_bytes", "Resident memory of the process.", _PROCESS)
 
 # Jobs, this process
 JOBS_CREATED: Final = _counter("jobs_created_total", "Jobs inserted by this process.", _KIND, _QUEUE)
@@ -259,7 +276,7 @@ METRICS_REFRESH_ERRORS: Final = _counter("metrics_refresh_errors_total", "Refres
 METRICS_LABEL_OVERFLOW: Final = _counter(
     "metrics_label_overflow_total",
     "Measurements shown as 'other' because the label has too many values.",
-    Label("label", _values({"actor_type", "kind", "operation", "queue", "supervisor"})),
+    Label("label", _values({"actor_type", "kind", "operation", "process", "queue", "supervisor"})),
 )
 
 SECTIONS: Final[dict[str, tuple[MetricFamily, ...]]] = {
@@ -277,6 +294,7 @@ SECTIONS: Final[dict[str, tuple[MetricFamily, ...]]] = {
         DEAD_LETTERS,
     ),
     "Supervisors": (SUPERVISORS_ALIVE, SUPERVISOR_CHILDREN, SUPERVISOR_RESTARTS, SUPERVISOR_GIVE_UPS),
+    "Processes": (PROCESS_STARTS, PROCESS_EXITS, PROCESS_RECYCLES, PROCESS_MEMORY),
     "Jobs, this process": (
         JOBS_CREATED,
         JOBS_CLAIMED,

@@ -20,6 +20,7 @@ from callboard.actors.statistics import ActorClassStatistics, SystemStatistics
 from . import metric_list as families
 from .metric_list import Label, MetricFamily
 from .metric_series import Distribution, LabelGuard, LabelValues, Numbers, new_metric
+from .processes.telemetry import ExitCause
 
 _KIND, _QUEUE, _ = families.JOBS_FINISHED.labels
 _ATTEMPT_LABELS = (_KIND, _QUEUE, families.JOB_RUN_SECONDS.labels[1], Label("reason", tuple(Reason)))
@@ -31,6 +32,10 @@ _MEASURED = (
     families.SUPERVISOR_CHILDREN,
     families.SUPERVISOR_RESTARTS,
     families.SUPERVISOR_GIVE_UPS,
+    families.PROCESS_STARTS,
+    families.PROCESS_EXITS,
+    families.PROCESS_RECYCLES,
+    families.PROCESS_MEMORY,
     families.JOBS_CREATED,
     families.JOB_TRANSITIONS_REJECTED,
     families.JOB_SLOTS,
@@ -45,9 +50,9 @@ _MEASURED = (
 class PrometheusTelemetry(Collector):
     """Takes the runtime's measurements and shows them to Prometheus.
 
-    Implements ``Telemetry`` of the kernel's ports, and ``SupervisorTelemetry``. Every method may be called from any
-    thread. To measure is one look-up and one addition; whatever must be computed is computed in the scrape, in the
-    scraper's thread, and nothing in a scrape waits for the event loop or the database.
+    Implements ``Telemetry`` of the kernel's ports, ``SupervisorTelemetry`` and ``ProcessTelemetry``. Every method may
+    be called from any thread. To measure is one look-up and one addition; whatever must be computed is computed in the
+    scrape, in the scraper's thread, and nothing in a scrape waits for the event loop or the database.
 
     Args:
         version: Callboard's version, for ``callboard_build_info``.
@@ -156,6 +161,30 @@ class PrometheusTelemetry(Collector):
     def supervisor_gave_up(self, supervisor: str) -> None:
         """Count a supervisor whose restart limit was exceeded."""
         self._add(families.SUPERVISOR_GIVE_UPS, supervisor)
+
+    # ProcessTelemetry
+
+    def process_started(self, place: str) -> None:
+        """Count a process, whether it gets ready or not."""
+        with self._lock:
+            self._numbers[families.PROCESS_STARTS].add(place)
+            for family in (families.PROCESS_EXITS, families.PROCESS_RECYCLES):
+                for value in family.labels[0].values or ():  # from 0, for rates
+                    self._numbers[family].add(value, amount=0)
+
+    def process_exited(self, place: str, cause: ExitCause) -> None:
+        """Count a process that has ended; its place has none until the next one starts."""
+        with self._lock:
+            self._numbers[families.PROCESS_EXITS].add(cause)
+            self._numbers[families.PROCESS_MEMORY].set(place, value=0)
+
+    def process_memory(self, place: str, resident_bytes: int) -> None:
+        """Set how much memory the process of a place occupies."""
+        self._set(families.PROCESS_MEMORY, place, value=resident_bytes)
+
+    def process_recycled(self, replaced: bool) -> None:
+        """Count a process that was to be replaced."""
+        self._add(families.PROCESS_RECYCLES, "replaced" if replaced else "failed")
 
     # What the runtime tells
 

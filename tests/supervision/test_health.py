@@ -100,3 +100,12 @@ def test_the_root_giving_up_is_not_alive():
 def test_limits_must_be_positive(name):
     with pytest.raises(ConfigurationError, match=f"{name} 0: expected seconds"):
         HealthRegistry(FakeClock(), **{"hang_limit_seconds": 15, name: 0})
+
+
+def test_a_process_without_a_store_is_ready_once_it_has_started(clock) -> None:
+    health = HealthRegistry(clock, hang_limit_seconds=10, uses_store=False)
+    assert not readiness(health.state()).ok
+    health.startup_finished()
+    assert readiness(health.state()).ok
+    health.part_failing("process 2", "it is being started")
+    assert readiness(health.state()).reasons == ("process 2: it is being started",)

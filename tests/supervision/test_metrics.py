@@ -66,6 +66,10 @@ def filled() -> PrometheusTelemetry:
     telemetry.supervisor_started("root")
     telemetry.children_changed("root", 3)
     telemetry.child_restarted("root", "one_for_one", "Claimer")
+    telemetry.process_started("1")
+    telemetry.process_memory("1", 100 * 2**20)
+    telemetry.process_recycled(True)
+    telemetry.process_exited("1", "asked")
     telemetry.set_job_slots("default", 100)
     telemetry.set_job_threads(busy=1, idle=2, abandoned=0)
     telemetry.store_summary_refreshed(
