@@ -5,7 +5,7 @@ Implemented in ``persistence`` and ``supervision``; joined in ``callboard/runtim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -110,7 +110,13 @@ class JobStore(Protocol):
         """Extend leases. Returns the attempts that are no longer the holder's: cancelled, rescued or gone."""
 
     async def rescue(
-        self, *, actor: str, policy: Policy, limit: int, retry_delay_seconds: Callable[[int], float]
+        self,
+        *,
+        actor: str,
+        policy: Policy,
+        limit: int,
+        retry_delay_seconds: Callable[[int], float],
+        alive: Collection[AttemptKey] = (),
     ) -> list[Rescued]:
         """Take back jobs whose lease has expired, and end waiting ones whose deadline has passed.
 
@@ -121,6 +127,7 @@ class JobStore(Protocol):
             policy: settings for ``decide``.
             limit: rows of one sweep.
             retry_delay_seconds: from the attempt number to the drawn delay.
+            alive: attempts that the caller knows to run, whatever their leases say: they are left out.
         """
 
     async def expire_leases(self, nodes: Sequence[str]) -> int:

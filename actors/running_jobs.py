@@ -83,6 +83,10 @@ class RunningJobs:
         """Record that an attempt's actor crashed: its lease is left to expire, so that the attempt counts."""
         self._crashed.add(AttemptKey(claimed.id, claimed.token))
 
+    def attempts(self) -> set[AttemptKey]:
+        """Return the attempts that run."""
+        return set(self._jobs)
+
     def accounted(self) -> list[AttemptKey]:
         """Return the attempts that this process knows of: those that run, and those whose actors have crashed."""
         return [*self._jobs, *self._crashed]

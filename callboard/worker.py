@@ -38,6 +38,8 @@ _log = logging.getLogger(__name__)
 RESCUE_BATCH = 500
 RENEWALS_FIRST = 2 / 3
 """For this part of a lease nobody is rescued after an outage of the database; renewals come each third of a lease."""
+RECONNECT_SECONDS = 3.0
+"""And for so long at least: who was just connecting when the network came back notices it only then."""
 PROGRESS_INTERVAL_SECONDS = 0.5
 HOUSEKEEPING_INTERVAL_SECONDS = 3600.0
 LAST_WRITES_SECONDS = 10.0
@@ -306,13 +308,15 @@ class Worker:
             await self._end_leases_of_ended()
             rescued: list[Rescued] = await self._parts.store.rescue(
                 actor=f"node:{self._node}",
+                alive=self.running.attempts(),
                 policy=self.policy,
                 limit=RESCUE_BATCH,
                 retry_delay_seconds=lambda attempt: next_delay_seconds(self.retry, attempt),
             )
         except StoreUnavailable:
             # Nobody could renew either. When the database is back, the living get the time to do so first.
-            self._rescue_after = self._clock.monotonic() + self._settings.lease_seconds * RENEWALS_FIRST
+            pause = max(self._settings.lease_seconds * RENEWALS_FIRST, RECONNECT_SECONDS)
+            self._rescue_after = self._clock.monotonic() + pause
             raise
         for job in rescued:
             self._telemetry.job_rescued(job.reason)

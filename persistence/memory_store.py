@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -300,12 +300,19 @@ class MemoryStore:
         return lost
 
     async def rescue(
-        self, *, actor: str, policy: Policy, limit: int, retry_delay_seconds: Callable[[int], float]
+        self,
+        *,
+        actor: str,
+        policy: Policy,
+        limit: int,
+        retry_delay_seconds: Callable[[int], float],
+        alive: Collection[AttemptKey] = (),
     ) -> list[Rescued]:
         """Take back jobs whose lease has expired, and end waiting ones whose deadline has passed."""
         now = self._clock.now()
         rescued = []
-        for job in [job for job in self._jobs.values() if needs_rescue(job, now)][:limit]:
+        expired = [job for job in self._jobs.values() if needs_rescue(job, now)]
+        for job in [job for job in expired if AttemptKey(job.id, job.token) not in alive][:limit]:
             event = LeaseExpire(retry_delay_seconds(job.attempt)) if job.status is Status.RUNNING else DeadlinePass()
             change = decide(job, event, policy, now)
             self._apply(change, actor, now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeVar, cast
 from uuid import UUID
@@ -227,13 +227,25 @@ class PostgresStore:
         return [attempt for attempt in attempts if attempt not in kept]
 
     async def rescue(
-        self, *, actor: str, policy: Policy, limit: int, retry_delay_seconds: Callable[[int], float]
+        self,
+        *,
+        actor: str,
+        policy: Policy,
+        limit: int,
+        retry_delay_seconds: Callable[[int], float],
+        alive: Collection[AttemptKey] = (),
     ) -> list[Rescued]:
         """Take back jobs whose lease has expired, and end waiting ones whose deadline has passed."""
         return await self._native(
             "rescue",
             lambda own: rescuing.sweep(
-                own, self._sql, actor=actor, policy=policy, limit=limit, retry_delay_seconds=retry_delay_seconds
+                own,
+                self._sql,
+                actor=actor,
+                policy=policy,
+                limit=limit,
+                retry_delay_seconds=retry_delay_seconds,
+                alive=alive,
             ),
         )
 

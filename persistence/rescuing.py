@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -13,7 +13,7 @@ import psycopg
 from callboard.actors.errors import CallboardError
 from callboard.actors.jobs.decide import DeadlinePass, LeaseExpire, Policy, Transition, decide
 from callboard.actors.jobs.state import Status
-from callboard.actors.jobs.types import Applied, Rescued
+from callboard.actors.jobs.types import Applied, AttemptKey, Rescued
 
 from .engine import is_passing
 from .statements import Statements
@@ -44,10 +44,12 @@ async def sweep(
     policy: Policy,
     limit: int,
     retry_delay_seconds: Callable[[int], float],
+    alive: Collection[AttemptKey],
 ) -> list[Rescued]:
     """Rescue up to ``limit`` jobs in one transaction. Rows that another node's sweep holds are left to it."""
     async with connection.transaction():
-        candidates = await _candidates(connection, sql, limit)
+        found = await _candidates(connection, sql, limit + len(alive))
+        candidates = [job for job in found if AttemptKey(job.id, job.token) not in alive][:limit]
         decided = [(job, _decide(job, policy, retry_delay_seconds)) for job in candidates]
         chosen = [(job, transition) for job, transition in decided if transition is not None]
         if not chosen:

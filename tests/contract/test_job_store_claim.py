@@ -297,3 +297,13 @@ async def test_an_older_attempt_of_the_same_job_does_not_hide_an_orphan(store: J
     [newer] = await claimed(store)
     adopted = await store.adopt([AttemptKey(older.id, older.token)], node="here", lease_seconds=60)
     assert [job.token for job in adopted] == [newer.token]
+
+
+async def test_what_is_known_to_be_alive_is_not_rescued(store: JobStore) -> None:
+    await spawned(store, 3, max_attempts=2)
+    jobs = await claimed(store, lease=LONG_AGO)
+    alive = {AttemptKey(job.id, job.token) for job in jobs[:2]} | {AttemptKey(jobs[2].id, jobs[2].token - 1)}
+    taken_back = await store.rescue(
+        actor="b", policy=Policy(), limit=1, retry_delay_seconds=lambda attempt: 0, alive=alive
+    )
+    assert [job.job_id for job in taken_back] == [jobs[2].id]

@@ -33,6 +33,7 @@ class Proxy:
     Attributes:
         url: the server's URL, through this proxy.
         network: as it is now; see ``cut`` and ``heal``.
+        attempts: how many connections were tried since the cut.
     """
 
     def __init__(self, url: str) -> None:
@@ -40,6 +41,7 @@ class Proxy:
         self._target = (target.host or "127.0.0.1", target.port or 5432)
         self._links: set[_Link] = set()
         self.network = Network.WHOLE
+        self.attempts = 0
         self.url = url
 
     async def __aenter__(self) -> Proxy:
@@ -57,6 +59,7 @@ class Proxy:
     def cut(self, network: Network) -> None:
         """Cut it, for what is connected as well."""
         self.network = network
+        self.attempts = 0
         for link in list(self._links):
             link.cut(network)
 
@@ -66,6 +69,7 @@ class Proxy:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = _Link(writer)
+        self.attempts += 1
         self._links.add(link)
         try:
             link.cut(self.network)
