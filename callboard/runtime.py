@@ -44,6 +44,8 @@ from .worker import Worker, periodic
 _log = logging.getLogger(__name__)
 
 BEAT_INTERVAL_SECONDS = 1.0
+BEATS = 4
+"""A loop that is busy, but not for as long as the hang limit, beats at least so often within it, less one."""
 STORE_CHECK_INTERVAL_SECONDS = 5.0
 SUMMARY_INTERVAL_SECONDS = 15.0
 MAX_RESTARTS = 10
@@ -163,7 +165,7 @@ class Runtime(JobClient):
             ask_timeout_seconds=self.settings.ask_timeout_seconds,
         )
         specs = [
-            periodic("heart", self._beat, BEAT_INTERVAL_SECONDS),
+            periodic("heart", self._beat, min(BEAT_INTERVAL_SECONDS, self.settings.hang_limit_seconds / BEATS)),
             ChildSpec(
                 "result_watcher",
                 ResultWatcher,

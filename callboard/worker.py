@@ -295,7 +295,7 @@ class Worker:
             _log.exception("%d progress reports were refused and are dropped", len(reports))
             stale = set()
         for attempt in stale:
-            _log.info("job %s: progress refused: the attempt with token %d is stale", *attempt)
+            _log.warning("job %s: progress refused: the attempt with token %d is lost", *attempt)
             self._telemetry.lease_failed("lost")
         self.running.stop_attempts(stale, StopAttempt(StopCause.LOST))
         for attempt in reports:

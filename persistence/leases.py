@@ -148,7 +148,10 @@ class PostgresAttemptKeeper:
                 else:
                     del self._kept[attempt]
                     lost.append(attempt)
-        for _ in lost:
+        for attempt in lost:
+            logger.warning(
+                "job %s: the attempt with token %d is lost: cancelled, or taken back as if we were dead", *attempt
+            )
             self._telemetry.lease_failed("lost")
         return lost
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from pathlib import Path
 
 from callboard import JobContext, JobRegistry, job
 
@@ -27,6 +28,25 @@ def slow_cube(number: int) -> int:
 async def poison(ctx: JobContext) -> None:
     """Kill the worker, as a bug in a C extension would."""
     os.kill(os.getpid(), 9)
+
+
+@job(registry=REGISTRY, max_attempts=5)
+async def wait_for_file(ctx: JobContext, path: Path) -> tuple[int, int]:
+    """Wait until a file is there; report progress all the time. Return the attempt, and the process that ran it."""
+    while not path.exists():  # noqa: ASYNC240 - nobody announces it
+        ctx.progress(attempt=ctx.attempt)
+        await asyncio.sleep(0.02)
+    return ctx.attempt, os.getpid()
+
+
+@job(registry=REGISTRY, max_attempts=5)
+async def keep_loop_busy(seconds: float) -> int:
+    """Leave the event loop hardly a moment, for longer than a lease."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        time.sleep(0.3)  # noqa: ASYNC251 - blocks the loop, which is the point
+        await asyncio.sleep(0)
+    return os.getpid()
 
 
 @job(registry=REGISTRY)
