@@ -70,7 +70,8 @@ class Claimer(EventActor):
     Args:
         store: where jobs come from.
         running: where the free slots are.
-        start_job: starts the actor of a claimed job.
+        start_job: starts the actor of a claimed job. Where it raises, what is left of the claim is adopted by the next
+            one.
         keeper: keeps the leases of what was claimed.
         telemetry: counts.
         node: this node's name.
@@ -201,11 +202,20 @@ class Claimer(EventActor):
         return Adopted()
 
     def _start(self, jobs: Sequence[ClaimedJob]) -> None:
-        if jobs:
-            self._keeper.add([AttemptKey(job.id, job.token) for job in jobs])
-            self._telemetry.jobs_claimed(jobs)
+        if not jobs:
+            return
+        attempts = [AttemptKey(job.id, job.token) for job in jobs]
+        self._keeper.add(attempts)
+        self._telemetry.jobs_claimed(jobs)
+        started = 0
+        try:
             for job in jobs:
                 self._start_job(job)
+                started += 1
+        except BaseException:  # their supervisor is just being restarted, or a defect: the next claim adopts the rest
+            self._running.unaccounted = True
+            self._keeper.discard(attempts[started:])
+            raise
 
     def _claim_returned(self, jobs: Mapping[str, int]) -> None:
         self._claiming = False

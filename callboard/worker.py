@@ -13,12 +13,13 @@ from callboard.actors.clock import Clock
 from callboard.actors.errors import StoreError, StoreUnavailable
 from callboard.actors.executors.event_loop import EventLoopExecutor
 from callboard.actors.executors.thread import ThreadExecutor
-from callboard.actors.jobs.actor import JobActor, JobEnvironment
+from callboard.actors.jobs.actor import JobEnvironment
 from callboard.actors.jobs.decide import Policy
 from callboard.actors.jobs.definition import JobRegistry
 from callboard.actors.jobs.messages import StopAttempt, StopCause
 from callboard.actors.jobs.spawning import Spawnable, Spawning
 from callboard.actors.jobs.state import Reason
+from callboard.actors.jobs.supervisor import JobSupervisor, StartJob
 from callboard.actors.jobs.types import AttemptKey, ClaimedJob, JobRecord, Rescued
 from callboard.actors.outbox import Outbox
 from callboard.actors.periodic import Periodic, Tick
@@ -119,6 +120,9 @@ class Worker:
             result_limit_bytes=settings.result_limit_bytes,
         )
 
+    def _jobs_ready(self, start_job: StartJob) -> None:
+        self._start_job = start_job
+
     # What is supervised
 
     def child_specs(self) -> list[ChildSpec]:
@@ -135,6 +139,7 @@ class Worker:
             periodic("progress", self._flush_progress, PROGRESS_INTERVAL_SECONDS),
             periodic("rescuer", self._rescue, settings.rescue_interval_seconds, jitter=0.3),
             periodic("housekeeper", store.housekeep, HOUSEKEEPING_INTERVAL_SECONDS, jitter=0.3),
+            ChildSpec("jobs", JobSupervisor, (self.environment, self._jobs_ready), child_type="supervisor"),
             ChildSpec(
                 "claimer",
                 Claimer,
@@ -160,8 +165,7 @@ class Worker:
 
     def start_job(self, claimed: ClaimedJob) -> None:
         """Start the actor of a claimed job."""
-        ref = self._system.spawn(JobActor, claimed, self.environment)
-        self.running.add(claimed, ref)
+        ref = self._start_job(claimed)
         if claimed.id in self._cancelled_early:
             ref.send(StopAttempt(StopCause.CANCELLED))
 

@@ -97,6 +97,7 @@ class JobActor(EventActor):
         self._event: Event | None = None
         self._transition: Transition | None = None
         self._started = environment.clock.monotonic()
+        self._holds = True
 
     @property
     def label(self) -> str:
@@ -152,8 +153,13 @@ class JobActor(EventActor):
             case _:
                 assert_never(message)
 
-    def on_failure(self, *_: object) -> None:
-        """Free what the attempt held; called when this actor itself has crashed."""
+    def release(self) -> None:
+        """Free what the attempt still holds, and let its code end, when this actor is gone: crashed, killed, shut down.
+
+        Its supervisor calls it at every end.
+        """
+        if not self._holds:
+            return
         if self._execution is not None and self._transition is None:
             self._ask_code_to_end(self._execution)
         self._environment.running.crashed(self._claimed)
@@ -314,6 +320,7 @@ class JobActor(EventActor):
         self.actor_ref.shutdown()
 
     def _let_go(self) -> None:
+        self._holds = False
         environment, claimed = self._environment, self._claimed
         attempt = AttemptKey(claimed.id, claimed.token)
         environment.progress.forget(attempt)

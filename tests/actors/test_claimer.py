@@ -1,5 +1,6 @@
 from uuid import UUID
 
+import pykka
 import pytest
 
 from callboard.actors.claimer import Claimer, Look
@@ -25,6 +26,10 @@ class Keeper:
 
     def add(self, attempts: list[AttemptKey]) -> None:
         self.kept += attempts
+
+    def discard(self, attempts: list[AttemptKey]) -> None:
+        for attempt in attempts:
+            self.kept.remove(attempt)
 
 
 class Stage:
@@ -155,6 +160,25 @@ async def test_another_error_crashes_it(stage: Stage) -> None:
     claimer = stage.spawn()
     ended = await claimer.termination()
     assert isinstance(ended.exception, ValueError)
+
+
+async def test_jobs_that_cannot_be_started_are_adopted_by_the_next_claim(stage: Stage) -> None:
+    jobs = await stage.store.add(3)
+    start_job, down = stage.start_job, [False, True]
+
+    def start(claimed: ClaimedJob) -> None:
+        if down and down.pop(0):
+            raise pykka.ActorDeadError("the supervisor of jobs is restarted")
+        start_job(claimed)
+
+    stage.start_job = start  # type: ignore[method-assign]
+    crashed = await stage.spawn().termination()
+    assert isinstance(crashed.exception, pykka.ActorDeadError)
+    assert (len(stage.started), len(stage.keeper.kept)) == (1, 1)
+    stage.spawn()
+    await settle()
+    assert sorted(stage.ids()) == sorted(job.id for job in jobs)
+    assert sorted(attempt.job_id for attempt in stage.keeper.kept) == sorted(stage.ids())
 
 
 @pytest.mark.parametrize("how", ["kill", "shutdown"])

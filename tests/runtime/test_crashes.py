@@ -6,7 +6,8 @@ import threading
 import psycopg
 import pytest
 
-from callboard import JobRegistry, Reason, Runtime, RuntimeStopped, Settings, Status, job
+from callboard import JobContext, JobRegistry, Reason, Runtime, RuntimeStopped, Settings, Status, job
+from callboard.actors.jobs.actor import JobActor
 from callboard.actors.jobs.types import JobFilter
 from callboard.persistence.embedded import EmbeddedServer
 from callboard.persistence.migrate import migrate
@@ -36,6 +37,43 @@ async def test_every_part_that_crashes_is_restarted_and_no_job_is_lost(runtime: 
     assert {record.attempt for record in await runtime.jobs(limit=1000)} == {1}
     children = await root.ask(WhichChildren(), block=False)
     assert {child.state for child in children} == {"running"}
+
+
+@pytest.mark.parametrize("victim", ["job actor", "supervisor of jobs"])
+@pytest.mark.parametrize("executor", ["async", "thread"])
+async def test_a_job_actor_that_is_killed_costs_one_attempt(
+    runtime: Runtime, registry: JobRegistry, victim: str, executor
+) -> None:
+    go_on = threading.Event()
+    attempts: list[JobContext] = []
+
+    async def run(ctx: JobContext) -> str:
+        attempts.append(ctx)
+        while not go_on.is_set() and len(attempts) < 2:
+            await asyncio.sleep(0.01)
+        return "done"
+
+    ref = await runtime.spawn(job(registry=registry, executor=executor, max_attempts=2)(run))
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not attempts:
+            await asyncio.sleep(0.01)
+        system = runtime._system
+        jobs = system.registry.get("jobs")
+        (system.registry.get_by_class(JobActor)[0] if victim == "job actor" else jobs).kill()
+        while runtime._worker.running.slots.used["default"]:
+            await asyncio.sleep(0)
+        assert await ref.result() == "done"
+    go_on.set()
+    assert attempts[0].cancelled
+    history = await ref.history()
+    assert [(row.to_status, row.reason) for row in history[-4:]] == [
+        (Status.RUNNING, Reason.CLAIMED),
+        (Status.PENDING, Reason.LEASE_EXPIRED),
+        (Status.RUNNING, Reason.CLAIMED),
+        (Status.COMPLETED, Reason.SUCCEEDED),
+    ]
+    assert system.registry.get("jobs").is_alive()
+    assert len(runtime._worker.running) == 0
 
 
 async def test_a_root_that_gives_up_says_so(

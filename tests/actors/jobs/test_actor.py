@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pykka
 import pytest
 
 from callboard.actors.errors import StoreUnavailable
@@ -13,6 +14,7 @@ from callboard.actors.jobs.decide import Policy
 from callboard.actors.jobs.definition import JobRegistry, job
 from callboard.actors.jobs.messages import StopAttempt, StopCause
 from callboard.actors.jobs.state import Reason, Status
+from callboard.actors.jobs.supervisor import JobSupervisor, StartJob
 from callboard.actors.jobs.types import Applied, AttemptKey, ClaimedJob, Refused
 from callboard.actors.outbox import Outbox
 from callboard.actors.ports import NoTelemetry
@@ -113,15 +115,20 @@ class Stage:
             result_limit_bytes=1000,
         )
 
+        self.supervisor = system.spawn(JobSupervisor, self.environment, self.ready)
+
+    def ready(self, start_job: StartJob) -> None:
+        self.start_job = start_job
+
     async def unknown_for_seconds(self, job_id: Any) -> float:
         if self.unknown_for is None:
             raise StoreUnavailable("no answer")
         return self.unknown_for
 
     async def start(self, **changes: Any) -> ClaimedJob:
+        await settle()
         self.job = claimed(**changes)
-        self.ref: EventRef[JobActor] = self.system.spawn(JobActor, self.job, self.environment)
-        self.running.add(self.job, self.ref)
+        self.ref: EventRef[JobActor] = self.start_job(self.job)
         await settle()
         return self.job
 
@@ -343,6 +350,29 @@ async def test_a_crash_of_the_actor_frees_what_it_held(stage: Stage, defect: str
     else:
         await stage.answer()
     assert stage.gone
+
+
+@pytest.mark.parametrize("how", ["kill", "shutdown", "stop"])
+@pytest.mark.parametrize("whose", ["its own", "its supervisor's"])
+async def test_however_the_actor_ends_it_leaves_nothing(stage: Stage, how: str, whose: str) -> None:
+    await stage.start()
+    getattr(stage.ref if whose == "its own" else stage.supervisor, how)(**({"block": False} if how == "stop" else {}))
+    await settle()
+    assert stage.gone
+    assert (stage.executor.cancels, stage.executor.call.context.cancelled) == (1, True)
+    assert stage.running.accounted() == [AttemptKey(stage.job.id, stage.job.token)]
+    await stage.end(CANCELLED)
+    assert stage.written() == []
+    assert stage.supervisor.is_alive() == (whose == "its own")
+
+
+async def test_a_supervisor_of_jobs_that_has_ended_starts_none(stage: Stage) -> None:
+    await settle()
+    stage.supervisor.kill()
+    await settle()
+    with pytest.raises(pykka.ActorDeadError):
+        stage.start_job(claimed())
+    assert len(stage.running) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,54 @@
+"""The supervisor of job actors: OTP's ``simple_one_for_one`` with temporary children, made for thousands a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from callboard.actors.actor import EventActor
+from callboard.actors.messages import Terminated
+from callboard.actors.ref import EventRef
+
+from .actor import JobActor, JobEnvironment
+from .types import ClaimedJob
+
+StartJob: TypeAlias = Callable[[ClaimedJob], EventRef[JobActor]]
+
+
+class JobSupervisor(EventActor):
+    """Has an actor below it for each job that runs here; the claimer never brings more than there are slots.
+
+    Its children are temporary: a job whose actor has crashed is started again by the rescue, when its lease has
+    expired, in whichever process has room. So this actor neither counts nor restarts; it sees to it that a job actor,
+    however it ends, killed included, leaves its slot and its lease free. When it ends itself, its children end first.
+
+    A job is started by a plain call on the event loop, not by a message that waits for its turn: a claim brings
+    hundreds at a time, and what a job costs is counted in microseconds.
+
+    Args:
+        environment: of the job actors.
+        on_ready: gets the function that starts jobs, from each incarnation its own. After its incarnation that raises
+            ``pykka.ActorDeadError``.
+    """
+
+    def __init__(self, environment: JobEnvironment, on_ready: Callable[[StartJob], None]) -> None:
+        super().__init__()
+        self._environment = environment
+        self._on_ready = on_ready
+
+    def on_start(self) -> None:
+        """Be ready."""
+        self._on_ready(self._start_job)
+
+    def _start_job(self, claimed: ClaimedJob) -> EventRef[JobActor]:
+        ref = self.context.spawn(JobActor, claimed, self._environment)
+        # A watcher and no death watch: it is called even if this actor is being killed, with its children.
+        ref.actor_inbox.watch(self, _release, ref)
+        self._environment.running.add(claimed, ref)
+        return ref
+
+
+def _release(end: Terminated) -> None:
+    """Free what a job actor has not freed itself. Called while the kernel still has the actor."""
+    actor: JobActor = end.ref.actor_inbox.actor
+    actor.release()
