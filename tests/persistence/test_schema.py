@@ -148,7 +148,9 @@ def partitions(connection: Connection) -> list[str]:
 
 
 @pytest.mark.parametrize("command", ["UPDATE {} SET actor = 'nobody'", "DELETE FROM {}", "TRUNCATE {}"])
-def test_the_history_cannot_be_changed_through_any_of_its_tables(connection: Connection, command: str) -> None:
+def test_promise_9_the_history_cannot_be_changed_through_any_of_its_tables(
+    connection: Connection, command: str
+) -> None:
     insert_history(connection, None, Status.PENDING, "spawned")
     connection.execute("SELECT callboard.make_history_partition(now() + interval '1 year')")
     for table in ["callboard.history_batches", *partitions(connection)]:
