@@ -36,8 +36,13 @@ class EventActor(pykka.Actor):
     mailbox: ClassVar[MailboxSpec] = UNBOUNDED
     """Bounds of its mailbox and stash."""
 
-    ask_failure_is_crash: ClassVar[bool] = False
-    """Whether an exception while handling an ``ask`` goes to the caller and also ends the actor."""
+    reply_errors: ClassVar[tuple[type[Exception], ...]] = (Exception,)
+    """Exceptions that, while handling an ``ask``, go to the caller and nowhere else. Any other goes to the caller and
+    also ends the actor, so that its supervisor sees it. Default: all go to the caller only, as in Pykka."""
+
+    traps_shutdown: ClassVar[bool] = False
+    """Whether ``shutdown`` is a message, received as ``Shutdown`` behind what waits in the mailbox, as for an Erlang
+    process that traps exits. The actor then ends itself with ``context.exit``."""
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         # Not calling Pykka's constructor: the URN, the inbox and the stopped event are made when somebody asks.

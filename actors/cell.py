@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any, assert_never
 from pykka import ActorDeadError, ActorRegistry
 from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop
 
+from .control import Stop
 from .lifecycle import ENDED, ENDING, NEW, RUNNING, Lifecycle
 from .messages import (
     ERROR,
     KILLED,
     NORMAL,
     ChildEnded,
+    Down,
+    Exit,
     Fail,
     Kill,
     Piped,
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_SPECIAL = frozenset({_ActorStop, ProxyCall, ProxyGetAttr, ProxySetAttr, TimerFired, Piped})
+_SPECIAL = frozenset({_ActorStop, ProxyCall, ProxyGetAttr, ProxySetAttr, TimerFired, Piped, Down})
 
 
 class Abandoned(BaseException):
@@ -58,6 +61,11 @@ class ActorCell(Lifecycle):
         if self.system is not None:
             self.dispatcher.interrupt(self)
 
+    def abandon(self) -> None:
+        """Give up a coroutine that swallowed a kill. Any thread."""
+        if self.system is not None and self.killing:
+            self.dispatcher.abandon(self)
+
     # Messages
 
     def run(self, throughput: int) -> int:
@@ -78,7 +86,7 @@ class ActorCell(Lifecycle):
                 break
             may_go_on = self._receive(self.take(self.queue))
             if self.task is not None:
-                self._coroutine_began = last
+                self.handling_since = last
                 break
             now = monotonic()
             if now - last >= FASTEST_BUCKET_SECONDS:
@@ -133,19 +141,21 @@ class ActorCell(Lifecycle):
             reply_to.set(result)
 
     def _handler_raised(self, error: BaseException, reply_to: EventFuture[Any] | None) -> None:
-        if isinstance(error, Exception) and reply_to is not None:
+        if isinstance(error, Exception) and not isinstance(error, Stop) and reply_to is not None:
             _logger.info("Exception returned from %s to caller:", self, exc_info=error)
             reply_to.fail(error)
             with self._counters.lock:
                 self._counters.failed_asks += 1
-            if self.actor.ask_failure_is_crash:
+            if not isinstance(error, self.actor.reply_errors):
                 self._fail(error)
             return
         if reply_to is not None:
             reply_to.fail(ActorDeadError(f"{self} stopped while handling the message: {error!r}"))
         if self._is_kill(error):
             return  # the Kill in the system queue does the rest
-        if isinstance(error, (Exception, CancelledError)):
+        if isinstance(error, Stop):
+            self._begin_end(error.reason, None, hook="on_stop")
+        elif isinstance(error, (Exception, CancelledError)) or self._is_contained(error):
             self._fail(error)
         else:
             self._stop_everything(error)
@@ -163,6 +173,10 @@ class ActorCell(Lifecycle):
             self._current = message.message
         elif type(message) is Piped:
             self._current = message.make_message(message.value)
+        elif type(message) is Down:
+            if self.context is None or not self.context.forget_watched(message.terminated.ref):
+                return None
+            self._current = message.terminated
         else:
             return self._call(self.actor._handle_receive, message)
         return self._call(self.actor.on_receive, self._current)
@@ -176,14 +190,18 @@ class ActorCell(Lifecycle):
         gate = self.gate
         if gate is None:
             return handler(message)
+        assert self.system is not None
+        self.handling_since = self.system.clock.monotonic()
         gate.release()
         try:
             result = handler(message)
         except BaseException as error:
             if gate.acquire(False):
+                self.handling_since = None
                 raise
             raise Abandoned from error
         if gate.acquire(False):
+            self.handling_since = None
             return result
         if type(result) is CoroutineType:
             result.close()
@@ -208,8 +226,10 @@ class ActorCell(Lifecycle):
                 return self._receive_terminated(message)
             case ChildEnded():
                 self._child_ended()
-            case Shutdown(reason):
-                self._begin_end(reason, None, hook="on_stop")
+            case Shutdown():
+                self._receive_shutdown(message)
+            case Exit(reason, exception):
+                self._begin_end(reason, exception, hook="on_stop")
             case Kill():
                 self._receive_kill()
             case Fail(exception):
@@ -225,6 +245,13 @@ class ActorCell(Lifecycle):
     def _suspend(self, change: int) -> None:
         self._suspended = max(0, self._suspended + change)
         self._halted = self._suspended > 0 or self._phase != RUNNING
+
+    def _receive_shutdown(self, message: Shutdown) -> None:
+        if self._phase == RUNNING and self.actor.traps_shutdown:
+            self._suspend(-self._suspended)  # or it would never come to it
+            self.post_control(message)
+        else:
+            self._begin_end(message.reason, None, hook="on_stop")
 
     def _child_ended(self) -> None:
         if self._phase == ENDING:

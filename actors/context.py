@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .control import check_reason
 from .errors import ActorError, StashOverflow
-from .messages import Fail, Piped, TimerFired
+from .messages import SHUTDOWN, Down, Exit, Fail, Piped, TimerFired
 
 if TYPE_CHECKING:
     from .actor import EventActor
     from .cell import ActorCell
+    from .future import EventFuture
+    from .messages import Started, Terminated
     from .ref import EventRef
     from .system import ActorSystem, Scheduled
 
@@ -62,6 +65,45 @@ class ActorContext:
         """
         return self.system.spawn_child(self._cell, actor_class, args, kwargs, name)
 
+    def spawn_and_link(
+        self,
+        started: EventFuture[Started],
+        actor_class: type[A],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        name: str | None,
+    ) -> EventRef[A]:
+        """Start a child and watch it in mailbox order, with no gap between the two (OTP's ``start_link``).
+
+        Args:
+            started: is set once the child's ``on_start`` has returned; or, if it has not, once the child is gone.
+            actor_class: the child's class.
+            args: for its constructor.
+            kwargs: for its constructor.
+            name: unique among the system's live actors; None gives none.
+
+        Raises:
+            ActorError, pykka.ActorDeadError, Exception: as ``spawn``.
+        """
+        ref = self.system.spawn_child(self._cell, actor_class, args, dict(kwargs), name, started)
+        self.watch(ref, in_order=True)
+        return ref
+
+    # The end
+
+    def exit(self, reason: str = SHUTDOWN, exception: BaseException | None = None) -> None:
+        """Stop after the current message, even if this actor traps shutdowns.
+
+        Args:
+            reason: what watchers learn; default ``shutdown``.
+            exception: what they learn beside it.
+
+        Raises:
+            ValueError: ``reason`` is empty, or is one that means a crash.
+        """
+        check_reason(reason)
+        self._cell.post_system(Exit(reason, exception))
+
     def youngest_child_to_end(self) -> EventRef[Any] | None:
         """Return the youngest child that has not ended; None if all have. For the kernel, after ``begin_end``."""
         while self.children_to_end:
@@ -72,11 +114,20 @@ class ActorContext:
 
     # Death watch
 
-    def watch(self, ref: EventRef[Any]) -> None:
-        """Receive ``Terminated`` once, ahead of waiting messages, when ``ref`` has ended; at once if it has."""
+    def watch(self, ref: EventRef[Any], *, in_order: bool = False) -> None:
+        """Receive ``Terminated`` once when ``ref`` has ended; at once if it has.
+
+        Args:
+            ref: whom to watch.
+            in_order: whether it comes behind the messages that wait then, past the mailbox's bound, as Erlang's
+                ``'DOWN'`` does; default: ahead of them.
+        """
         if ref not in self._watched:
             self._watched.add(ref)
-            ref.actor_inbox.watch(self._cell, self._cell.post_system, ref)
+            ref.actor_inbox.watch(self._cell, self._post_down if in_order else self._cell.post_system, ref)
+
+    def _post_down(self, terminated: Terminated) -> None:
+        self._cell.post_control(Down(terminated))
 
     def unwatch(self, ref: EventRef[Any]) -> None:
         """Receive no ``Terminated`` of ``ref``, not even one that is on its way."""

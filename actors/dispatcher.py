@@ -33,6 +33,12 @@ class Dispatcher(Protocol):
         Called after a ``Kill`` was put into its system queue.
         """
 
+    def abandon(self, cell: Lifecycle) -> None:
+        """Go on without the coroutine that runs for ``cell`` and swallowed its cancellation, where that is possible.
+
+        Any thread.
+        """
+
     def make_gate(self) -> threading.Lock | None:
         """Return a lock that is free while an actor's handler runs in a thread that can be abandoned, or None.
 

@@ -4,6 +4,7 @@
 
     CallboardError
     ├── ConfigurationError            settings, flags or a specification are wrong
+    │   ├── InvalidSpecification      of a supervisor or a child, by OTP's name of what is wrong
     │   └── JobDefinitionError        a ``@job`` that cannot work, or two jobs of one kind
     ├── InvalidArguments              a spawn whose arguments do not fit the job's signature
     ├── InvalidResult                 a job returned what cannot be stored
@@ -28,12 +29,14 @@
     ├── AdminUnavailable              no worker answers on its admin socket
     ├── AdminRefused                  a worker answered that it cannot do what was asked
     └── ActorError
+        ├── RestartIntensityReached   a supervisor gave up
         ├── WouldDeadlock             a blocking call that could never return
         ├── ProcessExited             a process ended that was not asked to
         ├── MailboxFull
         └── StashOverflow
 
-Control flow of job functions (``Retry``, ``Snooze``) lives in ``actors/jobs/control.py``: answers, not errors.
+Control flow of job functions (``Retry``, ``Snooze``) lives in ``actors/jobs/control.py``, that of actors (``Stop``,
+``Ignore``) in ``actors/control.py``: answers, not errors.
 Every message says what was got, what was expected and what to do.
 """
 
@@ -49,6 +52,19 @@ class CallboardError(Exception):
 
 class ConfigurationError(CallboardError):
     """Settings, flags or a specification are wrong. Nothing was started."""
+
+
+class InvalidSpecification(ConfigurationError):
+    """A flag of a supervisor or a child's specification is wrong. Nothing was started.
+
+    Attributes:
+        reason: what is wrong, by the name that Erlang/OTP's ``supervisor`` has for it (rules A3 to A8), such as
+            ``invalid_restart_type``.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class JobDefinitionError(ConfigurationError):
@@ -198,6 +214,10 @@ class AdminRefused(CallboardError):
 
 class ActorError(CallboardError):
     """Base of the kernel's own errors."""
+
+
+class RestartIntensityReached(ActorError):
+    """A supervisor gave up: more of its children's restarts than it allows, in the time that it looks at."""
 
 
 class WouldDeadlock(ActorError):

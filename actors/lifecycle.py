@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pykka import ActorDeadError, ActorRegistry
 from pykka.messages import _ActorStop
 
+from .control import Ignore, Stop
 from .errors import MailboxFull
 from .future import EventFuture
 from .mailbox import Dropping, Mailbox, is_control
-from .messages import ERROR, KILLED, SHUTDOWN, ChildEnded, Request, Terminated
+from .messages import ERROR, KILLED, NORMAL, SHUTDOWN, ChildEnded, Request, Started, Terminated
 from .ref import EventRef
 from .statistics import STOP_REASONS, ClassCounters
 from .waits import waiting_for_room
@@ -43,6 +44,22 @@ EndHook = Literal["on_stop", "on_failure"] | None
 Watcher = Callable[[Terminated], object]
 Continuation = Callable[[Any, BaseException | None], None]
 
+
+class _ContainedExit(Exception):
+    """Carries a ``SystemExit`` out of a supervised actor's task, past the event loop, which it would end."""
+
+    def __init__(self, error: SystemExit) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+async def _contained(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await coroutine
+    except SystemExit as error:
+        raise _ContainedExit(error) from error
+
+
 # Guards who is whose child and who watches whom, across all systems. Never held while user code runs. Reentrant because
 # an error that names an actor may have to make its URN.
 tree_lock = threading.RLock()
@@ -52,7 +69,6 @@ class Lifecycle(Mailbox):
     """A mailbox whose actor starts, may have a family, and ends. ``ActorCell`` adds the handling of messages."""
 
     __slots__ = (
-        "_coroutine_began",
         "_counters",
         "_current",
         "_end_error",
@@ -60,6 +76,7 @@ class Lifecycle(Mailbox):
         "_end_reason",
         "_halted",
         "_phase",
+        "_start_reply",
         "_stop_requests",
         "_stopped_event",
         "_suspended",
@@ -71,6 +88,7 @@ class Lifecycle(Mailbox):
         "context",
         "dispatcher",
         "gate",
+        "handling_since",
         "in_pykka_registry",
         "killing",
         "name",
@@ -106,7 +124,8 @@ class Lifecycle(Mailbox):
         self.killing = False
         self._current: Any = None
         self._then: Continuation | None = None
-        self._coroutine_began: float | None = None  # set while a message's coroutine runs on the loop
+        self.handling_since: float | None = None  # set while a message's coroutine, or a pool's handler, runs
+        self._start_reply: EventFuture[Started] | None = None
         self._stop_requests: list[EventFuture[Any]] | None = None
         self._stopped_event: threading.Event | None = None
         self._watchers: dict[object, Watcher] | None = None
@@ -145,8 +164,16 @@ class Lifecycle(Mailbox):
 
     # Start
 
-    def start(self, system: ActorSystem, parent: ActorCell | None, name: str | None) -> None:
+    def start(
+        self,
+        system: ActorSystem,
+        parent: ActorCell | None,
+        name: str | None,
+        start_reply: EventFuture[Started] | None = None,
+    ) -> None:
         """Enter the actor into its system and hand it to its dispatcher. Once; any thread.
+
+        ``start_reply`` is set once ``on_start`` has returned; or, if it has not, once the actor is gone.
 
         Raises:
             ActorError: the name is taken.
@@ -157,6 +184,7 @@ class Lifecycle(Mailbox):
         self._counters = system.statistics.of(self.actor_class)
         self.name = name
         self.parent = parent
+        self._start_reply = start_reply
         with tree_lock:
             adopted = not (system if parent is None else parent).closed
             if adopted:
@@ -193,9 +221,16 @@ class Lifecycle(Mailbox):
             self._await_or(result, self._started)
         return self.task is None and self._phase != ENDED
 
-    def _started(self, _: Any, error: BaseException | None) -> None:
+    def _started(self, result: Any, error: BaseException | None) -> None:
         if error is None or self._is_kill(error):
             self._phase, self._halted = RUNNING, self._suspended > 0
+            if error is None and self._start_reply is not None:
+                self._start_reply.set(Started(result))
+                self._start_reply = None
+        elif isinstance(error, Ignore):
+            self._begin_end(NORMAL, error, hook=None)
+        elif isinstance(error, Stop):
+            self._begin_end(error.reason, error, hook=None)
         else:
             self._log_failure(error)
             self._begin_end(ERROR, error, hook=None)
@@ -205,14 +240,30 @@ class Lifecycle(Mailbox):
         if self.task is not None:
             self.task.cancel()
 
+    def abandon_task(self) -> Task[Any] | None:
+        """Go on as if the task, which swallowed its cancellation, had ended; return it. In the loop's thread."""
+        task = self.task
+        if task is None or task.done() or not self.killing:
+            return None
+        task.remove_done_callback(self.coroutine_ended)
+        self.handling_since = None
+        self._outcome(None, CancelledError())
+        if self._phase != ENDED:
+            self.schedule()
+        return task
+
     def _is_kill(self, error: BaseException) -> bool:
         return self.killing and isinstance(error, CancelledError)
+
+    def _is_contained(self, error: BaseException) -> bool:
+        """Tell whether this is only the actor's own failure: a supervised actor may not end the process (1.2.3)."""
+        return self.parent is not None and not isinstance(error, KeyboardInterrupt)
 
     # Coroutines
 
     def _await(self, coroutine: Coroutine[Any, Any, Any], then: Continuation) -> None:
         self._then = then
-        self.dispatcher.run_coroutine(self, coroutine)
+        self.dispatcher.run_coroutine(self, coroutine if self.parent is None else _contained(coroutine))
 
     def _await_or(self, result: Any, then: Continuation, *, done: bool = True) -> None:
         """Go on with ``then`` after a coroutine, or now (if ``done``) when the hook was an ordinary function."""
@@ -223,10 +274,10 @@ class Lifecycle(Mailbox):
 
     def coroutine_ended(self, task: Task[Any]) -> None:
         """Take the outcome of the coroutine that the mailbox was held for, and let the dispatcher go on with it."""
-        if self._coroutine_began is not None:
+        if self.handling_since is not None:
             assert self.system is not None
-            seconds = self.system.clock.monotonic() - self._coroutine_began
-            self._coroutine_began = None
+            seconds = self.system.clock.monotonic() - self.handling_since
+            self.handling_since = None
             self._counters.add_handled(1, seconds, [seconds])
         self.take_outcome(task)
         if self.task is None and self._phase != ENDED:
@@ -234,14 +285,17 @@ class Lifecycle(Mailbox):
 
     def take_outcome(self, task: Task[Any]) -> None:
         """Answer, fail or go on with a hook, as the ended coroutine demands."""
+        if task.cancelled():
+            self._outcome(None, CancelledError())
+        elif (error := task.exception()) is not None:
+            self._outcome(None, error.error if isinstance(error, _ContainedExit) else error)
+        else:
+            self._outcome(task.result(), None)
+
+    def _outcome(self, result: Any, error: BaseException | None) -> None:
         then, self._then, self.task = self._then, None, None
         assert then is not None
-        if task.cancelled():
-            then(None, CancelledError())
-        elif (error := task.exception()) is not None:
-            then(None, error)
-        else:
-            then(task.result(), None)
+        then(result, error)
 
     # End
 
@@ -326,6 +380,10 @@ class Lifecycle(Mailbox):
             reply_to.set(None)
         for watcher in (watchers or {}).values():
             watcher(end)
+        if self._start_reply is not None:
+            error = end.exception or ActorDeadError(f"{self} ended ({end.reason}) before it had started")
+            self._start_reply.set(Started(exception=error))
+            self._start_reply = None
         if self.parent is not None:
             self.parent.post_system(ChildEnded())
         # A dead actor's memory goes with the last reference to it: nothing here may close a circle.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -15,6 +16,8 @@ from .waits import dispatcher_loops, refuse_on_dispatcher_loop
 if TYPE_CHECKING:
     from .cell import ActorCell
     from .lifecycle import Lifecycle
+
+_logger = logging.getLogger(__name__)
 
 
 class DelayedCall:
@@ -85,6 +88,7 @@ class LoopDispatcher:
         self._throughput = throughput
         self._slice_messages = slice_messages
         self._ready: deque[ActorCell] = deque()
+        self._abandoned: set[asyncio.Task[Any]] = set()
         self._armed = threading.Lock()  # taken while a call of _run is due: wake-ups are coalesced
         dispatcher_loops.add(loop)
 
@@ -182,6 +186,27 @@ class LoopDispatcher:
         if not self._loop.is_closed():
             # Never at once: the actor may be about to start the task, further up this very stack.
             self._loop.call_soon_threadsafe(cell.cancel_task)
+
+    def abandon(self, cell: Lifecycle) -> None:
+        """Go on without the actor's coroutine, which swallowed its cancellation. Any thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._abandon, cell)
+
+    def _abandon(self, cell: Lifecycle) -> None:
+        task = cell.abandon_task()
+        if task is not None:
+            self._abandoned.add(task)
+            task.add_done_callback(self._abandoned_ended)
+
+    def _abandoned_ended(self, task: asyncio.Task[Any]) -> None:
+        self._abandoned.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _logger.warning("an abandoned coroutine ended with an exception", exc_info=task.exception())
+
+    @property
+    def abandoned_tasks(self) -> int:
+        """How many coroutines still run whose actors were given up."""
+        return len(self._abandoned)
 
     def blocking(self) -> AbstractContextManager[None]:
         """Do nothing: waits on this thread are refused before they begin."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pykka.messages import _ActorStop
 
 from .errors import ConfigurationError, MailboxFull
-from .messages import Piped, Request, SystemMessage, TimerFired
+from .messages import Down, Piped, Request, Shutdown, SystemMessage, TimerFired
 
 if TYPE_CHECKING:
     from pykka._envelope import Envelope
@@ -73,7 +73,7 @@ def is_control(item: Any) -> bool:
     """Tell whether an entry of a user queue is one that no bound refuses and no policy drops."""
     if type(item) is Request:
         item = item.message
-    return isinstance(item, (_ActorStop, Piped, TimerFired))
+    return isinstance(item, (_ActorStop, Piped, TimerFired, Down, Shutdown))
 
 
 class Mailbox:
@@ -117,7 +117,7 @@ class Mailbox:
         return True
 
     def post_control(self, item: Any) -> bool:
-        """Append like ``post``, past any bound: for stop requests and the actor's own timers and pipes."""
+        """Append like ``post``, past any bound: for stop requests, ends of others, the actor's own timers and pipes."""
         if self.closed:
             return False
         queue = self.queue

@@ -29,13 +29,20 @@ class Terminated:
 
     Attributes:
         ref: which one.
-        reason: ``normal``, ``shutdown``, ``killed``, ``error``, or the text given to ``EventRef.shutdown()``.
-        exception: what the actor failed with; None unless ``reason`` is ``error``.
+        reason: ``normal``, ``shutdown``, ``killed``, ``error``, or the text given to ``EventRef.shutdown()`` or
+            ``Stop``, which is OTP's ``{shutdown, Text}``.
+        exception: what the actor failed with, where ``reason`` is ``error``; or what it says beside its reason, as a
+            supervisor does that gave up.
     """
 
     ref: EventRef[Any]
     reason: str
     exception: BaseException | None = None
+
+    @property
+    def abnormal(self) -> bool:
+        """Whether it ended otherwise than by ``normal``, ``shutdown`` or a shutdown with a text (OTP's rule C2)."""
+        return self.reason == ERROR or self.reason == KILLED
 
 
 class Request:
@@ -58,6 +65,28 @@ class TimerFired:
         self.message = message
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """How an actor's start went.
+
+    Attributes:
+        result: what ``on_start`` returned.
+        exception: why the actor did not start; it is gone. None if it did.
+    """
+
+    result: Any = None
+    exception: BaseException | None = None
+
+
+class Down:
+    """The end of an actor that is watched in mailbox order; delivered as ``Terminated``."""
+
+    __slots__ = ("terminated",)
+
+    def __init__(self, terminated: Terminated) -> None:
+        self.terminated = terminated
+
+
 class Piped:
     """The outcome of an awaitable given to ``pipe_to_self``; made into a message in the actor's own turn."""
 
@@ -73,9 +102,17 @@ class Piped:
 
 @dataclass(frozen=True, slots=True)
 class Shutdown:
-    """Stop after the current message."""
+    """Stop after the current message. An actor that traps it (``EventActor.traps_shutdown``) receives it instead."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """Stop after the current message, trapped or not: the actor itself wants it."""
+
+    reason: str
+    exception: BaseException | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,4 +142,4 @@ class ChildEnded:
     """A child has ended, with everything below it."""
 
 
-SystemMessage = Terminated | Shutdown | Kill | Suspend | Resume | Fail | ChildEnded
+SystemMessage = Terminated | Shutdown | Exit | Kill | Suspend | Resume | Fail | ChildEnded

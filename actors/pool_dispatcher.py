@@ -145,6 +145,9 @@ class PoolDispatcher:
                     self._abandoned.add(thread)
             self.execute(cell)
 
+    def abandon(self, cell: Lifecycle) -> None:
+        """Do nothing: a coroutine on a pool holds its thread until it ends; ordinary handlers are abandoned at once."""
+
     @contextmanager
     def blocking(self) -> Iterator[None]:
         """Let another thread take this one's place while it waits."""

@@ -8,6 +8,7 @@ import pykka
 from pykka import ActorDeadError
 from pykka.messages import _ActorStop
 
+from .control import check_reason
 from .errors import MailboxFull, WouldDeadlock
 from .future import EventFuture
 from .messages import SHUTDOWN, Request, Resume, Shutdown, Suspend, Terminated
@@ -62,6 +63,14 @@ class EventRef(pykka.ActorRef[A]):
     def mailbox_depth(self) -> int:
         """How many user messages wait."""
         return self._cell.depth
+
+    @property
+    def handling_since(self) -> float | None:
+        """When the message that is being handled was begun, by the system's monotonic clock.
+
+        None while no message is handled. Handlers that are no coroutines can only be seen on a pool of threads.
+        """
+        return self._cell.handling_since
 
     def _actor_weakref(self) -> A | None:  # type: ignore[override]
         # What pykka.ActorProxy calls to look at the actor's attributes.
@@ -160,10 +169,15 @@ class EventRef(pykka.ActorRef[A]):
         return stopped.get(timeout=timeout) if block else stopped
 
     def shutdown(self, reason: str = SHUTDOWN) -> None:
-        """Ask the actor to stop after its current message, whatever waits in its mailbox. Never waits or raises.
+        """Ask the actor to stop after its current message, whatever waits in its mailbox. Does not wait.
 
-        Its watchers get ``Terminated`` with ``reason``.
+        Its watchers get ``Terminated`` with ``reason``. One that traps shutdowns, as supervisors do, first handles
+        what waits.
+
+        Raises:
+            ValueError: ``reason`` is empty, or is one that means a crash.
         """
+        check_reason(reason)
         self._cell.post_system(Shutdown(reason))
 
     def kill(self) -> None:
@@ -173,6 +187,14 @@ class EventRef(pykka.ActorRef[A]):
         when it returns; on a pool it ends now, and what the handler still does comes to nothing.
         """
         self._cell.kill()
+
+    def abandon(self) -> None:
+        """Give up an actor that was killed and whose coroutine swallowed the cancellation: it ends now. Does not wait.
+
+        What the coroutine still does comes to nothing; it is counted in ``LoopDispatcher.abandoned_tasks`` until it
+        ends. An actor that was not killed, or whose handler is no coroutine on the loop, is left as it is.
+        """
+        self._cell.abandon()
 
     def suspend(self) -> None:
         """Let the actor handle no user message until ``resume`` was called as often as ``suspend``."""

@@ -22,6 +22,8 @@ from .waits import refuse_on_dispatcher_loop
 
 if TYPE_CHECKING:
     from .dispatcher import Dispatcher
+    from .future import EventFuture
+    from .messages import Started
     from .ref import EventRef
 
 A = TypeVar("A", bound=EventActor)
@@ -111,6 +113,7 @@ class ActorSystem:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         name: str | None,
+        start_reply: EventFuture[Started] | None = None,
     ) -> EventRef[A]:
         """Start an actor below ``parent``. For ``ActorContext``."""
         actor = actor_class(*args, **kwargs)
@@ -122,7 +125,7 @@ class ActorSystem:
                 "super().__init__()"
             ) from None
         ref = cast("EventRef[A]", cell.ref)
-        cell.start(self, parent, name)
+        cell.start(self, parent, name, start_reply)
         return ref
 
     def dispatcher_for(self, actor_class: type[EventActor]) -> Dispatcher:

@@ -29,13 +29,13 @@ from callboard.persistence import stores
 from callboard.persistence.stores import StoreParts
 from callboard.supervision.admin_server import AdminServer
 from callboard.supervision.administration import Administration
+from callboard.supervision.backoff import Backoff
 from callboard.supervision.child_spec import ChildSpec
 from callboard.supervision.endpoint import Endpoint
 from callboard.supervision.health import HealthRegistry
 from callboard.supervision.metrics import PrometheusTelemetry
-from callboard.supervision.restart_window import Backoff
 from callboard.supervision.supervisor import Supervisor
-from callboard.supervision.supervisor_messages import CountChildren, StopSupervisor
+from callboard.supervision.supervisor_messages import CountChildren
 
 from .client import JobClient
 from .incarnation import Incarnation
@@ -243,7 +243,7 @@ class Runtime(JobClient):
     async def _watch_root(self, root: EventRef[Supervisor]) -> None:
         ended = await root.termination()
         if self._system is not None:  # nobody asked it to
-            reason = f"{ended.reason}: {ended.exception}" if ended.exception else ended.reason
+            reason = str(ended.exception or ended.reason)
             _log.critical("the root supervisor ended (%s): this process does no more work, restart it", reason)
             self.health.gave_up(reason)
             self._refuse(f"the root supervisor gave up ({reason}); the job itself is not touched")
@@ -309,7 +309,8 @@ class Runtime(JobClient):
         try:
             root = system.registry.get("root")
             if root is not None:
-                await root.ask(StopSupervisor(), block=False)
+                root.shutdown()
+                await root.termination()
         finally:
             await system.aclose()
             if self._root_watch is not None:

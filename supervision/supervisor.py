@@ -1,35 +1,35 @@
 """The supervisor: starts children in order, restarts those that end, gives up when that happens too often.
 
-Its rules are those of Erlang/OTP's ``supervisor``, cited by the ids of docs/supervision.md. Strategy: one_for_one.
+Its rules are those of Erlang/OTP's ``supervisor``, cited by the ids of docs/supervision.md, and it gives the same
+answers (tests/supervision/differential). What follows from an end is decided in strategy.py and restart_window.py.
 
 A supervisor does one thing at a time, as in OTP: while it waits for a child to start or to die, its other messages
-wait. It waits by ``await``, so its dispatcher is never blocked.
+wait, in their order. It waits by ``await``, so its dispatcher is never blocked.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-import pykka
-from pykka.messages import ProxyGetAttr
-
-from callboard.actors.actor import EventActor
-from callboard.actors.errors import ActorError, ConfigurationError, MailboxFull
-from callboard.actors.messages import ERROR, KILLED, Terminated
+from callboard.actors.control import Stop
+from callboard.actors.errors import ActorError, InvalidSpecification
+from callboard.actors.messages import SHUTDOWN, Terminated
 from callboard.actors.ref import EventRef
 
-from .child_spec import ChildSpec, Shutdown, check_child_specs
-from .restart_window import Backoff, RestartWindow
+from .backoff import Backoff
+from .base_supervisor import BaseSupervisor, Child, Draw
+from .child_spec import AutoShutdown, ChildSpec, check_child_spec, check_child_specs
+from .ending import end_child
+from .strategy import Strategy, affected, consequence, shuts_down
+from .supervisor_flags import SupervisorFlags
 from .supervisor_messages import (
     ChildCounts,
+    ChildKey,
     ChildStarted,
-    ChildState,
     ChildStatus,
     CountChildren,
     DeleteChild,
@@ -39,315 +39,225 @@ from .supervisor_messages import (
     RestartChild,
     StartChild,
     StartFailed,
-    StopSupervisor,
     TerminateChild,
     WhichChildren,
 )
-from .supervisor_telemetry import NoSupervisorTelemetry, SupervisorTelemetry
+from .supervisor_telemetry import SupervisorTelemetry
 
 _logger = logging.getLogger(__name__)
 
-GAVE_UP: Final = "reached_max_restart_intensity"
-"""``Terminated.reason`` of a supervisor that gave up. A normal end, as ``shutdown`` is (rules E7 and J1)."""
 
-_STRATEGY: Final = "one_for_one"
-_KILL_AGAIN_SECONDS: Final = 1.0
+class FailedToStartChild(Stop, ActorError):
+    """A supervisor did not start, because a child did not; those before it were ended (rule B6).
 
+    Attributes:
+        child_id: which one.
+    """
 
-@dataclass(slots=True, eq=False)
-class _Child:
-    """A child's place in its supervisor: stays the same from one incarnation to the next."""
+    def __init__(self, supervisor: str, child_id: str, failure: BaseException) -> None:
+        super().__init__("failed_to_start_child")
+        self.child_id = child_id
+        self._message = f"{supervisor} could not start its child {child_id!r}: {failure!r}"
 
-    spec: ChildSpec
-    ref: EventRef[Any] | None = None
-    restarting: bool = False
-    started_at: float = 0.0
-    lived_seconds: float = 0.0
-    restarts_in_a_row: int = 0
-
-    @property
-    def state(self) -> ChildState:
-        if self.restarting:
-            return "restarting"
-        return "stopped" if self.ref is None else "running"
+    def __str__(self) -> str:
+        return self._message
 
 
-@dataclass(frozen=True, slots=True)
-class _TryAgain:
-    """A restart failed: try once more, which counts as one more restart (rules F1 and F2)."""
-
-    child: _Child
-
-
-@dataclass(frozen=True, slots=True)
-class _StartNow:
-    """The delay before a restart is over."""
-
-    child: _Child
-
-
-class Supervisor(EventActor):
-    """Keeps its children running. Watch it, to learn when it gives up: ``Terminated`` with the reason ``GAVE_UP``.
+class Supervisor(BaseSupervisor):
+    """Keeps its children running. Watch it, to learn when it gives up: ``Terminated`` by ``shutdown`` (E7).
 
     Children are started in order, each once the one before has run its ``on_start`` (B1); if one fails, those before
-    it are stopped and the supervisor ends with ``ActorError`` (B6). A child is found under its ``spec.name`` in the
-    actor system, whichever incarnation it is in. In the log and in metrics the supervisor has the name that it was
-    spawned with.
+    it are ended, the last first, and the supervisor has failed to start with ``FailedToStartChild`` (B6). A child is
+    found under its ``spec.name`` in the actor system, whichever incarnation it is in. In the log and in metrics the
+    supervisor has the name that it was spawned with.
+
+    ``shutdown`` on its reference, and the end of its own parent, end the children one by one, the last first, each as
+    its specification says (G1), and then the supervisor.
 
     Args:
-        children: what to start, in this order.
+        children: what to start, in this order; mappings of ``ChildSpec``'s fields will do.
+        strategy: who is restarted with a child that has ended; default ``one_for_one``.
         intensity: how many restarts the period may hold; one more and the supervisor gives up. Default 1 (A1). None,
             only with ``backoff``: any number.
         period_seconds: length of that period in whole seconds, default 5 (A1).
+        auto_shutdown: whether the end of significant children ends the supervisor (I); default ``never``.
         backoff: delays before restarts; default (None): restart at once, as OTP does (B8).
         telemetry: measurements; default: none.
         draw: draws a number between two bounds, for the backoff; default ``random.uniform``.
 
     Raises:
-        ConfigurationError: a flag or the list of children is wrong; nothing was started.
+        InvalidSpecification: a flag or the list of children is wrong; nothing was started.
     """
 
     def __init__(
         self,
-        children: Iterable[ChildSpec],
+        children: Iterable[ChildSpec | Mapping[str, Any]] = (),
         *,
+        strategy: Strategy = "one_for_one",
         intensity: int | None = 1,
         period_seconds: int = 5,
+        auto_shutdown: AutoShutdown = "never",
         backoff: Backoff | None = None,
         telemetry: SupervisorTelemetry | None = None,
-        draw: Callable[[float, float], float] = random.uniform,
+        draw: Draw = random.uniform,
     ) -> None:
-        super().__init__()
-        if intensity is None and backoff is None:
-            raise ConfigurationError(
-                "supervisor intensity None: expected a number, or a backoff beside it: without limit and without "
-                "delay a child that cannot start would keep the process busy for ever"
-            )
-        self._specs = check_child_specs(children)
-        self._name = self.__class__.__name__
-        self._window = RestartWindow(intensity, period_seconds)
-        self._backoff = backoff
-        self._telemetry: SupervisorTelemetry = telemetry or NoSupervisorTelemetry()
-        self._draw = draw
-        self._children: dict[str, _Child] = {}
-        self._by_ref: dict[EventRef[Any], _Child] = {}
+        flags = SupervisorFlags(strategy, intensity, period_seconds, auto_shutdown, backoff)
+        self._specs = check_child_specs(children, auto_shutdown)
+        super().__init__(flags, telemetry=telemetry, draw=draw)
+        self._children: dict[str, Child] = {}
 
-    def __str__(self) -> str:
-        return f"supervisor {self._name}"
+    def init(self) -> tuple[SupervisorFlags, Iterable[ChildSpec | Mapping[str, Any]]]:
+        """Return flags and children at each start; default: those that the constructor was given.
+
+        A subclass may decide here; it may raise ``Ignore`` (B7), and anything else it raises is a failed start.
+        """
+        return self._flags, self._specs
 
     # Hooks
 
     async def on_start(self) -> None:  # type: ignore[override]  # Pykka's hooks are ordinary functions, ours may wait
         """Start the children, one after the other."""
         self._name = self.actor_ref.name or self._name
-        for spec in self._specs:
-            child = self._children[spec.id] = _Child(spec)
-            failure = await self._start(child)
-            if failure is not None:
-                await self._terminate_all()
-                raise ActorError(f"{self} could not start its child {spec.id!r}: {failure!r}") from failure
-        self._telemetry.supervisor_started(self._name)
-        self._report()
-        # Not a hook: those do not run when the supervisor is killed.
-        self.actor_ref.termination().add_done_callback(partial(self._telemetry.supervisor_stopped, self._name))
-
-    def on_receive(self, message: object) -> Any:
-        """Take the next step; what has to wait is a coroutine."""
-        match message:
-            case Terminated():
-                return self._child_ended(message)
-            case _TryAgain(child):
-                return self._restart(child) if self._awaits_restart(child) else None
-            case _StartNow(child):
-                return self._try_start(child) if self._awaits_restart(child) else None
-            case _:
-                return self._administer(message)
+        flags, children = self.init()
+        self._apply_flags(flags)
+        specs = check_child_specs(children, flags.auto_shutdown)
+        for spec in specs:
+            self._children[spec.id] = Child(spec.id, spec, spec.args, spec.kwargs)
+        failed = await self._start_all([spec.id for spec in specs])
+        if failed is not None:
+            child_id, failure = failed
+            await self._terminate_all()
+            raise FailedToStartChild(str(self), child_id, failure) from failure
+        self._took_off()
 
     def _administer(self, message: object) -> Any:
         match message:
             case StartChild(spec):
                 return self._start_child(spec)
-            case TerminateChild(child_id):
-                return self._terminate_child(child_id)
+            case TerminateChild(key):
+                return self._terminate_child(key)
             case RestartChild(child_id):
                 return self._restart_child(child_id)
             case DeleteChild(child_id):
                 return self._delete_child(child_id)
-            case GetChildSpec(child_id):
-                known = self._children.get(child_id)
+            case GetChildSpec(key):
+                known = self._find(key)
                 return Refused("not_found") if known is None else known.spec
             case WhichChildren():
                 return self._which_children()
             case CountChildren():
                 return self._count_children()
-            case StopSupervisor(reason):
-                return self._end_all(reason)
-            case _:  # C6
-                _logger.error("%s got a message that it does not know, and ignores it: %r", self, message)
-                return None
+            case _:
+                return self._unknown(message)
 
     # A child has ended by itself
 
     async def _child_ended(self, end: Terminated) -> None:
-        child = self._by_ref.pop(end.ref, None)
-        if child is None:  # C6: not a child, or no longer
+        child = self._take(end)
+        if child is None:
             return
-        child.ref = None
-        child.lived_seconds = self._now() - child.started_at
-        self._report()
-        abnormal = end.reason in (ERROR, KILLED)
-        level = logging.WARNING if abnormal else logging.INFO
-        _logger.log(level, "%s: child %r ended (%s: %r)", self, child.spec.id, end.reason, end.exception)
-        if child.spec.restarts_after(abnormal=abnormal):
-            await self._restart(child)
-        elif child.spec.restart == "temporary":
-            del self._children[child.spec.id]  # C3
+        match consequence(child.spec.restart, abnormal=end.abnormal):
+            case "restart":
+                await self._restart(child, end.exception)
+                return
+            case "forget":
+                del self._children[child.spec.id]
+            case "keep":
+                pass
+        others = (other.spec.significant for other in self._children.values() if other.state != "stopped")
+        if shuts_down(self._flags.auto_shutdown, significant=child.spec.significant, others=others):
+            _logger.info("%s ends, because its significant child %r has ended", self, child.spec.id)
+            await self._end_all(SHUTDOWN)
 
-    def _awaits_restart(self, child: _Child) -> bool:
-        return child.restarting and self._children.get(child.spec.id) is child
+    def _child_to_restart(self, key: ChildKey) -> Child | None:
+        child = self._find(key)
+        return child if child is not None and child.restarting else None
 
-    async def _restart(self, child: _Child) -> None:
-        """Count one restart and do it, now or after its delay; or give up (E7)."""
-        child.restarting = False
-        if not self._window.admit(self._now()):
-            await self._give_up(child)
-            return
-        child.restarting = True
-        self._telemetry.child_restarted(self._name, _STRATEGY, child.spec.actor_class.__name__)
-        if self._backoff is None:
-            await self._try_start(child)
-            return
-        child.restarts_in_a_row = self._backoff.attempt_after(child.restarts_in_a_row, child.lived_seconds)
-        delay_seconds = self._draw(*self._backoff.delay_bounds(child.restarts_in_a_row))
-        _logger.info("%s: child %r starts again in %.1f s", self, child.spec.id, delay_seconds)
-        self.context.start_timer(child, delay_seconds, _StartNow(child))
+    async def _restart_now(self, child: Child) -> None:
+        group = [child.spec.id]
+        if self._flags.strategy != "one_for_one":
+            group = list(affected(self._flags.strategy, list(self._children), child.spec.id))
+            await self._terminate_group(group)
+            group = [each for each in group if each in self._children]
+        failed = await self._start_all(group)
+        if failed is not None:
+            child_id, failure = failed
+            self._try_again(self._children[child_id], failure)
 
-    async def _try_start(self, child: _Child) -> None:
-        failure = await self._start(child)
-        if failure is None:
-            return
-        _logger.warning("%s: child %r did not start again: %r", self, child.spec.id, failure)
-        child.restarting = True
-        child.lived_seconds = 0.0
-        # F1: whatever is in the mailbox already comes first, so a stop or a TerminateChild wins over the next try.
-        self.actor_ref.tell(_TryAgain(child))
+    # Starting and ending
 
-    async def _give_up(self, offender: _Child) -> None:
-        _logger.error(
-            "%s gives up: child %r ended, and more than %s restarts in %s s are not allowed",
-            self,
-            offender.spec.id,
-            self._window.intensity,
-            self._window.period_seconds,
-        )
-        self._telemetry.supervisor_gave_up(self._name)
-        await self._end_all(GAVE_UP)
-
-    async def _end_all(self, reason: str) -> Done:
-        """End all children, then the supervisor."""
-        await self._terminate_all()
-        self.actor_ref.shutdown(reason)
-        return Done()
-
-    # Starting and ending one child
-
-    async def _start(self, child: _Child) -> BaseException | None:
-        """Start a new incarnation and wait until its ``on_start`` has run. Return what kept it from it, if anything."""
-        spec = child.spec
-        child.restarting = False
-        try:
-            ref = self.context.spawn(spec.actor_class, *spec.args, name=spec.name, **spec.kwargs)
-        except Exception as error:  # noqa: BLE001 - the outcome of the start, whatever a constructor may raise (B2)
-            return error
-        self.context.watch(ref)
-        failure = await self._failure_of_start(ref)
-        if failure is not None:
-            self.context.unwatch(ref)
-            return failure
-        child.ref = ref
-        child.started_at = self._now()
-        self._by_ref[ref] = child
-        if spec.restart == "temporary":
-            child.spec = replace(spec, args=(), kwargs={})  # C5: they will not be needed again
-        self._report()
+    async def _start_all(self, ids: Sequence[str]) -> tuple[str, BaseException] | None:
+        """Start children in this order; stop at the first that fails, and return it (B1, F3, F4)."""
+        for child_id in ids:
+            answer = await self._start(self._children[child_id], self._children[child_id].spec.name)
+            if isinstance(answer, StartFailed):
+                return child_id, answer.exception
+            if answer.ref is None and self._children[child_id].spec.restart == "temporary":
+                del self._children[child_id]  # B5
         return None
 
-    async def _failure_of_start(self, ref: EventRef[Any]) -> BaseException | None:
-        try:
-            # Any question that the kernel itself answers, after on_start and before the messages of others.
-            await ref.ask(ProxyGetAttr(("dispatcher",)), block=False)
-        except pykka.ActorDeadError as error:
-            end = await ref.termination()
-            return end.exception or error
-        except pykka.Timeout as error:
-            await _end(ref, "brutal_kill")
-            return error
-        except MailboxFull:
-            # Others were quicker and filled its mailbox. If its start fails yet, that is an end like any other.
-            return None
-        return None
+    def _forget_arguments(self, child: Child) -> None:
+        super()._forget_arguments(child)
+        child.spec = replace(child.spec, args=(), kwargs={})
 
-    async def _terminate(self, child: _Child) -> None:
+    async def _terminate(self, child: Child) -> None:
         """End a child, if it runs, and cancel its next restart (F6). It does not count, and starts nothing (D6, E6)."""
-        child.restarting = False
-        self.context.cancel_timer(child)
-        ref, child.ref = child.ref, None
-        if ref is None:
-            return
-        del self._by_ref[ref]
-        self.context.unwatch(ref)
-        await _end(ref, child.spec.shutdown_seconds)
-        self._report()
+        ref = self._release(child)
+        if ref is not None:
+            await end_child(self.context.system, ref, child.spec)
+            self._report()
+
+    async def _terminate_group(self, ids: Sequence[str]) -> None:
+        """End these children before they start again, the last first; temporary ones are forgotten (C4)."""
+        for child_id in reversed(ids):
+            child = self._children[child_id]
+            await self._terminate(child)
+            if child.spec.restart == "temporary":
+                del self._children[child_id]
 
     async def _terminate_all(self) -> None:
         """End all children, the last first and one at a time (G1)."""
         for child in reversed(self._children.values()):
             await self._terminate(child)
 
-    def _now(self) -> float:
-        return self.context.system.clock.monotonic()
-
-    def _report(self) -> None:
-        self._telemetry.children_changed(self._name, len(self._by_ref))
-
     # Administration (rules H)
 
-    async def _start_child(self, spec: ChildSpec) -> ChildStarted | StartFailed | Refused:
+    def _find(self, key: ChildKey) -> Child | None:
+        return None if isinstance(key, EventRef) else self._children.get(key)
+
+    async def _start_child(self, given: ChildSpec | Mapping[str, Any]) -> ChildStarted | StartFailed | Refused:
+        try:
+            spec = check_child_spec(given, self._flags.auto_shutdown)
+        except InvalidSpecification as error:
+            return Refused(error.reason, message=str(error))
         known = self._children.get(spec.id)
         if known is not None:
             return Refused("already_present") if known.ref is None else Refused("already_started", known.ref)
-        child = self._children[spec.id] = _Child(spec)
-        answer = await self._started(child)
-        if isinstance(answer, StartFailed):
-            del self._children[spec.id]  # H2
+        child = Child(spec.id, spec, spec.args, spec.kwargs)
+        answer = await self._start(child, spec.name)
+        if isinstance(answer, ChildStarted) and not (answer.ref is None and spec.restart == "temporary"):  # H2, B5
+            self._children[spec.id] = child
         return answer
 
     async def _restart_child(self, child_id: str) -> ChildStarted | StartFailed | Refused:
-        child = self._children.get(child_id)
+        child = self._find(child_id)
         if child is None:
             return Refused("not_found")
         if child.state != "stopped":
             return Refused(child.state)
-        return await self._started(child)
+        return await self._start(child, child.spec.name)
 
-    async def _started(self, child: _Child) -> ChildStarted | StartFailed:
-        failure = await self._start(child)
-        if failure is not None:
-            return StartFailed(failure)
-        assert child.ref is not None
-        return ChildStarted(child.ref)
-
-    async def _terminate_child(self, child_id: str) -> Done | Refused:
-        child = self._children.get(child_id)
+    async def _terminate_child(self, key: ChildKey) -> Done | Refused:
+        child = self._find(key)
         if child is None:
             return Refused("not_found")
         await self._terminate(child)
         if child.spec.restart == "temporary":
-            del self._children[child_id]
+            del self._children[child.spec.id]
         return Done()
 
     def _delete_child(self, child_id: str) -> Done | Refused:
-        child = self._children.get(child_id)
+        child = self._find(child_id)
         if child is None:
             return Refused("not_found")
         if child.state != "stopped":
@@ -356,10 +266,7 @@ class Supervisor(EventActor):
         return Done()
 
     def _which_children(self) -> tuple[ChildStatus, ...]:
-        return tuple(
-            ChildStatus(child.spec.id, child.ref, child.state, child.spec.child_type)
-            for child in reversed(self._children.values())
-        )
+        return tuple(child.status(child.spec.id) for child in reversed(self._children.values()))
 
     def _count_children(self) -> ChildCounts:
         supervisors = sum(child.spec.child_type == "supervisor" for child in self._children.values())
@@ -369,26 +276,3 @@ class Supervisor(EventActor):
             supervisors=supervisors,
             workers=len(self._children) - supervisors,
         )
-
-
-async def _end(ref: EventRef[Any], shutdown_seconds: Shutdown | None) -> Terminated:
-    """End an actor as its specification says, and return once it is dead (rules G2 to G4)."""
-    termination = ref.termination()
-    if shutdown_seconds != "brutal_kill":
-        if issubclass(ref.actor_class, Supervisor):
-            ref.send(StopSupervisor())
-        else:
-            ref.shutdown()
-        try:
-            async with asyncio.timeout(None if isinstance(shutdown_seconds, str) else shutdown_seconds):
-                return await termination
-        except TimeoutError:
-            _logger.warning("%s did not stop within %s s: killed", ref, shutdown_seconds)
-    while True:
-        # A coroutine may swallow its cancellation, so one kill need not be enough.
-        ref.kill()
-        try:
-            async with asyncio.timeout(_KILL_AGAIN_SECONDS):
-                return await termination
-        except TimeoutError:
-            _logger.warning("%s was killed and does not end", ref)

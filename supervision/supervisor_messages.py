@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from callboard.actors.messages import SHUTDOWN
+from callboard.actors.actor import EventActor
 from callboard.actors.ref import EventRef
 
 from .child_spec import ChildSpec, ChildType
 
 ChildState: TypeAlias = Literal["running", "restarting", "stopped"]
-Refusal: TypeAlias = Literal["not_found", "running", "restarting", "already_started", "already_present"]
+ChildKey: TypeAlias = str | EventRef[Any]
+"""What names a child: its id; or, below a dynamic supervisor, its reference."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartChild:
     """Add a child and start it. Answer: ``ChildStarted``, ``Refused`` or ``StartFailed`` (then it is not added)."""
 
-    spec: ChildSpec
+    spec: ChildSpec | Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StartDynamicChild:
+    """Start one more child of a dynamic supervisor. Answer: ``ChildStarted``, ``Refused`` or ``StartFailed``.
+
+    Attributes:
+        args: come behind those of the specification, at each restart too (rule D7).
+        kwargs: are added to those of the specification.
+    """
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +43,7 @@ class TerminateChild:
     A temporary child is then forgotten; others can be started again by ``RestartChild``.
     """
 
-    id: str
+    id: ChildKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +64,7 @@ class DeleteChild:
 class GetChildSpec:
     """Answer: the ``ChildSpec``, defaults filled in, or ``Refused``."""
 
-    id: str
+    id: ChildKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +78,16 @@ class CountChildren:
 
 
 @dataclass(frozen=True, slots=True)
-class StopSupervisor:
-    """End the children, the last first, each as its specification says; then the supervisor, with this reason.
+class ChildStarted:
+    """The child runs; or it was not needed.
 
-    Answer once the children are dead: ``Done``. A plain ``shutdown`` of the supervisor also ends its children first,
-    the youngest incarnation first, and waits for each without limit.
+    Attributes:
+        ref: the child; None if its ``on_start`` raised ``Ignore`` (rules B4 and B5).
+        info: what its ``on_start`` returned (rule B3).
     """
 
-    reason: str = SHUTDOWN
-
-
-@dataclass(frozen=True, slots=True)
-class ChildStarted:
-    """The child runs."""
-
-    ref: EventRef[Any]
+    ref: EventRef[Any] | None
+    info: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +104,20 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """It cannot be done now; nothing changed.
+    """It cannot be done; nothing changed.
 
     Attributes:
-        reason: ``not_found``: no child has the id. ``running``, ``restarting``: only a child that is down can be
-            restarted or deleted. ``already_started``: a child of this id runs. ``already_present``: one is there, down.
+        reason: OTP's name of it. ``not_found``: no child has the id. ``running``, ``restarting``: only a child that is
+            down can be restarted or deleted. ``already_started``: a child of this id runs. ``already_present``: one is
+            there, down. ``simple_one_for_one``: children of a dynamic supervisor have no ids. ``max_children``: it has
+            as many as it may. Any other: what is wrong with the specification (``InvalidSpecification.reason``).
         ref: the running child, with ``already_started``.
+        message: what is wrong with the specification, what was expected.
     """
 
-    reason: Refusal
+    reason: str
     ref: EventRef[Any] | None = None
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +125,20 @@ class ChildStatus:
     """One child now.
 
     Attributes:
+        id: its id; None below a dynamic supervisor.
         ref: the incarnation that runs; None unless ``state`` is ``running``.
         state: ``running``, ``restarting`` (it will be tried again) or ``stopped``.
+        child_type: as specified.
+        actor_class: as specified.
+        restarts: how often its supervisor has started it again, attempts that failed included.
     """
 
-    id: str
+    id: str | None
     ref: EventRef[Any] | None
     state: ChildState
     child_type: ChildType
+    actor_class: type[EventActor]
+    restarts: int
 
 
 @dataclass(frozen=True, slots=True)

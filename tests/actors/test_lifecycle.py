@@ -89,7 +89,7 @@ async def test_a_failed_tell_ends_the_actor_and_a_failed_ask_does_not(system: Ac
 
 async def test_a_failed_ask_ends_an_actor_whose_class_says_so(system: ActorSystem) -> None:
     class Fragile(Recorder):
-        ask_failure_is_crash = True
+        reply_errors = ()
 
     ref = system.spawn(Fragile)
     with pytest.raises(ValueError, match="asked"):

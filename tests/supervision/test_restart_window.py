@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callboard.actors.errors import ConfigurationError
-from callboard.supervision.restart_window import Backoff, RestartWindow
+from callboard.supervision.backoff import Backoff
+from callboard.supervision.restart_window import RestartWindow
 
 
 class NaiveWindow:

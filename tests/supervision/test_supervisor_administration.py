@@ -7,6 +7,7 @@ import pykka
 import pytest
 
 from callboard.supervision.child_spec import ChildSpec
+from callboard.supervision.ending import KILL_AGAIN_SECONDS, KILLS
 from callboard.supervision.supervisor import Supervisor
 from callboard.supervision.supervisor_messages import (
     ChildCounts,
@@ -20,7 +21,6 @@ from callboard.supervision.supervisor_messages import (
     RestartChild,
     StartChild,
     StartFailed,
-    StopSupervisor,
     TerminateChild,
     WhichChildren,
 )
@@ -36,7 +36,8 @@ async def test_A9_specifications_have_their_defaults_filled_in(troupe):
 async def test_G1_children_stop_in_reverse_order_of_their_places(troupe):
     await troupe.supervise(*(troupe.player(part) for part in "abcd"), intensity=5)
     await troupe.crash("b")
-    assert await troupe.ask(StopSupervisor()) == Done()
+    troupe.supervisor.shutdown()
+    await troupe.end()
     assert (await troupe.end()).reason == "shutdown"
     assert troupe.journal.entries[-4:] == ["stop d", "stop c", "stop b", "stop a"]
 
@@ -48,16 +49,35 @@ async def test_G1_a_plain_shutdown_leaves_no_child_either(troupe):
     assert troupe.journal.entries[-3:] == ["stop c", "stop b", "stop a"]
 
 
-@pytest.mark.parametrize("swallows", [0, 1])
-async def test_G2_a_child_that_does_not_stop_in_time_is_killed(troupe, monkeypatch, swallows):
-    monkeypatch.setattr("callboard.supervision.supervisor._KILL_AGAIN_SECONDS", 0.01)
-    stubborn = troupe.player("a", Stubborn, shutdown_seconds=0.01, options={"swallows": swallows})
+@pytest.mark.parametrize("swallows", [0, 1, KILLS - 1])
+async def test_G2_a_child_that_does_not_stop_in_time_is_killed(troupe, swallows):
+    stubborn = troupe.player("a", Stubborn, shutdown_seconds=7, options={"swallows": swallows})
     await troupe.supervise(stubborn, troupe.player("b"))
     termination = (await troupe.refs())["a"].termination()
-    assert await troupe.ask(TerminateChild("a")) == Done()
+    answer = troupe.ask_now(TerminateChild("a"))
+    await troupe.journal.until("stop a")
+    await troupe.let_time_pass(7, *[KILL_AGAIN_SECONDS] * swallows)
+    assert await answer == Done()
     assert (await termination).reason == "killed"
     assert troupe.journal.entries == ["start a", "start b", "stop a"]
     assert await troupe.states() == {"a": "stopped", "b": "running"}
+
+
+async def test_G2_a_coroutine_that_swallows_every_kill_is_abandoned_and_counted(troupe):
+    await troupe.supervise(troupe.player("a", Stubborn, shutdown_seconds=7, options={"swallows": KILLS}))
+    dispatcher = troupe.system.dispatcher_for(Stubborn)
+    termination = (await troupe.refs())["a"].termination()
+    answer = troupe.ask_now(TerminateChild("a"))
+    await troupe.journal.until("stop a")
+    await troupe.let_time_pass(7, *[KILL_AGAIN_SECONDS] * KILLS)
+    assert await answer == Done()
+    assert (await termination).reason == "killed"
+    assert troupe.system.registry.get("a") is None
+    assert dispatcher.abandoned_tasks == 1
+    (task,) = (each for each in asyncio.all_tasks() if "on_stop" in repr(each.get_coro()) or "_contained" in repr(each))
+    task.cancel()
+    await asyncio.wait((task,))
+    assert dispatcher.abandoned_tasks == 0
 
 
 async def test_G2_a_thread_that_hangs_is_abandoned(troupe):
@@ -98,9 +118,12 @@ async def test_G4_brutal_kill_runs_no_hook(troupe):
 
 
 async def test_G_a_nested_supervisor_ends_its_children_as_their_specifications_say(troupe):
-    inner = [troupe.player("a"), troupe.player("b", Stubborn, shutdown_seconds=0.01)]
+    inner = [troupe.player("a"), troupe.player("b", Stubborn, shutdown_seconds=7)]
     await troupe.supervise(ChildSpec("inner", Supervisor, (inner,), child_type="supervisor"))
-    assert await troupe.ask(TerminateChild("inner")) == Done()
+    answer = troupe.ask_now(TerminateChild("inner"))
+    await troupe.journal.until("stop b")
+    await troupe.let_time_pass(7)
+    assert await answer == Done()
     assert troupe.journal.entries[-2:] == ["stop b", "stop a"]
 
 
@@ -182,8 +205,8 @@ async def test_H6_children_are_listed_newest_first(troupe):
     await troupe.supervise(troupe.player("a"), troupe.player("b"))
     find = troupe.system.registry.get
     assert await troupe.ask(WhichChildren()) == (
-        ChildStatus("b", find("b"), "running", "worker"),
-        ChildStatus("a", find("a"), "running", "worker"),
+        ChildStatus("b", find("b"), "running", "worker", Player, 0),
+        ChildStatus("a", find("a"), "running", "worker", Player, 0),
     )
 
 
@@ -196,7 +219,7 @@ async def test_H7_children_are_counted_by_type_dead_ones_too(troupe):
 
 async def test_H9_asking_a_dead_supervisor_fails_and_does_not_hang(troupe):
     await troupe.supervise(troupe.player("a"))
-    await troupe.ask(StopSupervisor())
+    troupe.supervisor.shutdown()
     await troupe.end()
     with pytest.raises(pykka.ActorDeadError):
         await troupe.ask(WhichChildren())

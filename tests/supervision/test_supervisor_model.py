@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from callboard.actors.loop_dispatcher import LoopDispatcher
 from callboard.actors.system import ActorSystem
-from callboard.supervision.supervisor import GAVE_UP
 from callboard.supervision.supervisor_messages import DeleteChild, Refused, RestartChild, StartChild, TerminateChild
 from tests.supervision.test_restart_window import NaiveWindow
 from tests.supervision.theatre import TimerClock, Troupe
@@ -114,7 +113,7 @@ async def live(model: Model, intensity: int, period_seconds: int, steps: list[tu
             await ended
             model.end(argument, clock.monotonic(), crash=action == "crash")
         if model.gave_up:
-            assert (await troupe.end()).reason == GAVE_UP
+            assert (await troupe.end()).reason == "shutdown"
             assert len(system.registry) == 0
             break
         assert await troupe.states() == model.states

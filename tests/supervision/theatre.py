@@ -148,6 +148,20 @@ class Troupe:
     async def ask(self, message: Any) -> Any:
         return await self.supervisor.ask(message, block=False)
 
+    def ask_now(self, message: Any) -> "asyncio.Task[Any]":
+        """Ask, and wait for the answer later."""
+        return asyncio.ensure_future(self.ask(message))
+
+    async def let_time_pass(self, *seconds: float) -> None:
+        """Wait until somebody waits for the clock, then let so much time pass; again for each."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for step in seconds:
+                while not self.clock.timers:
+                    await asyncio.sleep(0)
+                self.clock.advance(step)
+                for _ in range(20):
+                    await asyncio.sleep(0)
+
     async def count(self) -> Any:
         return await self.ask(CountChildren())
 

@@ -1,0 +1,95 @@
+"""How a supervisor ends a child: ask, wait, kill, and give up what cannot be killed (rules G2 to G7)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, Final
+
+from callboard.actors.messages import KILLED, NORMAL, SHUTDOWN, Terminated
+from callboard.actors.ref import EventRef
+from callboard.actors.system import ActorSystem
+
+from .child_spec import ChildSpec
+
+_logger = logging.getLogger(__name__)
+
+KILL_AGAIN_SECONDS: Final = 1.0
+KILLS: Final = 3
+"""A coroutine may swallow its cancellation. After so many it is abandoned: it goes on, but its actor has ended."""
+
+
+async def end_child(system: ActorSystem, ref: EventRef[Any], spec: ChildSpec) -> None:
+    """End a child as its specification says; return once it is dead."""
+    await end_children(system, [ref], spec)
+
+
+async def end_children(system: ActorSystem, refs: Sequence[EventRef[Any]], spec: ChildSpec) -> None:
+    """End children of one specification beside each other, with one time limit for all (G7)."""
+    alive = {ref: ref.termination() for ref in refs}
+    if spec.shutdown_seconds != "brutal_kill":
+        for ref in alive:
+            ref.shutdown()
+        limit = None if isinstance(spec.shutdown_seconds, str) else spec.shutdown_seconds
+        if await _ended_within(system, list(alive.values()), limit):
+            _report_all(alive.values(), spec)
+            return
+    await _kill(system, [ref for ref, end in alive.items() if not end.is_done], spec)
+    await _ended_within(system, list(alive.values()), None)
+    _report_all(alive.values(), spec)
+
+
+async def _kill(system: ActorSystem, refs: Sequence[EventRef[Any]], spec: ChildSpec) -> None:
+    if spec.shutdown_seconds != "brutal_kill" and refs:
+        _logger.warning("child %r: %d did not stop within %s s: killed", spec.id, len(refs), spec.shutdown_seconds)
+    ends = [ref.termination() for ref in refs]
+    for _ in range(KILLS):
+        for ref in refs:
+            ref.kill()
+        if await _ended_within(system, ends, KILL_AGAIN_SECONDS):
+            return
+        _logger.warning("child %r was killed and does not end", spec.id)
+    for ref in refs:
+        ref.abandon()
+
+
+async def _ended_within(system: ActorSystem, ends: Sequence[Any], seconds: float | None) -> bool:
+    """Wait for the ends of actors; False if the time, by the system's clock, is over first."""
+    waiting = asyncio.ensure_future(_all_ended(ends))
+    if seconds is None:
+        await waiting
+        return True
+    loop = asyncio.get_running_loop()
+    over = loop.create_future()
+    timer = system.schedule(seconds, lambda: loop.call_soon_threadsafe(_set, over))
+    try:
+        await asyncio.wait((waiting, over), return_when=asyncio.FIRST_COMPLETED)
+        return waiting.done()
+    finally:
+        timer.cancel()
+        waiting.cancel()
+
+
+async def _all_ended(ends: Sequence[Any]) -> None:
+    for end in ends:
+        await end
+
+
+def _set(over: asyncio.Future[None]) -> None:
+    if not over.done():
+        over.set_result(None)
+
+
+def _report_all(ends: Any, spec: ChildSpec) -> None:
+    for end in ends:
+        _report(end.get(timeout=0), spec)
+
+
+def _report(end: Terminated, spec: ChildSpec) -> None:
+    """Log an end for another reason than was asked for (G5)."""
+    expected = KILLED if spec.shutdown_seconds == "brutal_kill" else SHUTDOWN
+    tolerated = spec.restart != "permanent" and not end.abnormal
+    if end.reason != expected and not tolerated:
+        level = logging.INFO if end.reason in (NORMAL, SHUTDOWN) else logging.WARNING
+        _logger.log(level, "child %r ended by %s (%r) when it was told to stop", spec.id, end.reason, end.exception)
