@@ -77,7 +77,7 @@ def _handling(cell: ActorCell) -> tuple[str | None, float | None]:
     gate = cell.gate
     if cell.task is None and (gate is None or gate.locked()):  # a pool's gate is open while a handler runs
         return None, None
-    current, began, system = cell._current, cell._coroutine_began, cell.system
+    current, began, system = cell._current, cell.handling_since, cell.system
     message = current.message if type(current) is Request else current
     if message is None:
         return _HANDLES_NO_MESSAGE.get(cell._phase, Terminated.__name__), None

@@ -14,7 +14,7 @@ from callboard.actors.inspection import inspect, top_level
 from callboard.actors.ref import EventRef
 from callboard.actors.system import ActorSystem
 
-from .supervisor import Supervisor
+from .base_supervisor import BaseSupervisor
 from .supervisor_messages import ChildStatus, WhichChildren
 
 ANSWER_SECONDS: Final = 1.0
@@ -59,7 +59,7 @@ class ActorNode:
     @property
     def is_supervisor(self) -> bool:
         """Whether it lives and supervises its children."""
-        return self.ref is not None and issubclass(self.ref.actor_class, Supervisor)
+        return self.ref is not None and issubclass(self.ref.actor_class, BaseSupervisor)
 
     def flattened(self) -> Iterator[tuple[ActorNode, ActorNode | None]]:
         """Yield this actor and all below it, each with its parent."""
@@ -85,7 +85,7 @@ async def _node(ref: EventRef[Any], prefix: str, child_id: str | None = None) ->
     seen = inspect(ref)
     name = child_id or seen.name or seen.actor_class.__name__
     path = f"{prefix}{name}"
-    children = await _supervised(ref) if issubclass(seen.actor_class, Supervisor) else None
+    children = await _supervised(ref) if issubclass(seen.actor_class, BaseSupervisor) else None
     if children is None:
         nodes, omitted = await _nodes(seen.children, f"{path}/")
     else:
@@ -101,7 +101,7 @@ async def _node(ref: EventRef[Any], prefix: str, child_id: str | None = None) ->
         mailbox_depth=seen.mailbox_depth,
         handling=seen.handling,
         handling_seconds=seen.handling_seconds,
-        answers=children is not None or not issubclass(seen.actor_class, Supervisor),
+        answers=children is not None or not issubclass(seen.actor_class, BaseSupervisor),
         children=nodes,
         omitted=omitted,
         ref=ref,
@@ -111,7 +111,8 @@ async def _node(ref: EventRef[Any], prefix: str, child_id: str | None = None) ->
 async def _child(child: ChildStatus, prefix: str) -> ActorNode:
     if child.ref is not None:
         return await _node(child.ref, prefix, child.id)
-    return ActorNode(name=child.id, path=f"{prefix}{child.id}", actor_type=child.child_type, state=child.state)
+    name = child.id or child.actor_class.__name__
+    return ActorNode(name=name, path=f"{prefix}{name}", actor_type=child.actor_class.__name__, state=child.state)
 
 
 async def _supervised(ref: EventRef[Any]) -> list[ChildStatus] | None:
