@@ -10,8 +10,10 @@
     ├── InvalidResult                 a job returned what cannot be stored
     ├── PayloadTooLarge               arguments or a result over the limit
     ├── UnknownJobKind                a kind that this process has not imported
-    ├── QueueFull                     refused for now (with the quotas, which are still to come)
+    ├── QueueFull                     refused for now: a bound on what waits is reached, or a queue is being drained
+    ├── DuplicateJob                  another job holds the unique_key, and the spawn asked to be told
     ├── JobNotFound
+    ├── ResultExpired                 the job completed, and its result was not to be kept any longer
     ├── RuntimeStopped                the runtime is not running (any more)
     ├── TransitionRefused             a write that lost; the row stays as it was
     │   ├── InvalidTransition         the state machine has no such edge
@@ -97,6 +99,32 @@ class QueueFull(CallboardError):
     def __init__(self, message: str, *, retry_after_seconds: float) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class DuplicateJob(CallboardError):
+    """Another job holds the ``unique_key``, and ``on_conflict`` is ``raise``. Nothing was written.
+
+    Attributes:
+        job_id: the job that holds it.
+    """
+
+    def __init__(self, job_id: UUID, kind: str, unique_key: str, status: str) -> None:
+        super().__init__(
+            f"job {job_id} of kind {kind} is {status} and holds the unique_key {unique_key!r}; nothing was written. "
+            f"Wait for its end, or spawn with on_conflict='return', 'replace' or 'reschedule'"
+        )
+        self.job_id = job_id
+
+
+class ResultExpired(CallboardError, LookupError):
+    """The job completed, and its result is gone: it was kept for ``result_ttl_seconds``."""
+
+    def __init__(self, job_id: UUID, result_ttl_seconds: float) -> None:
+        super().__init__(
+            f"the result of job {job_id} was kept for {result_ttl_seconds:g} s after its end and is gone; "
+            f"spawn with a longer result_ttl_seconds, or ask sooner"
+        )
+        self.job_id = job_id
 
 
 class JobNotFound(CallboardError, LookupError):

@@ -9,7 +9,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
+from .jobs.controls import Controls
 from .jobs.decide import Policy, Transition
+from .jobs.limits import Limit, LimitScope
 from .jobs.state import Reason, Status
 from .jobs.types import (
     Applied,
@@ -37,6 +39,10 @@ class JobStore(Protocol):
     Those that write values raise ``ValueNotStorable`` where one does not fit; nothing was written then.
     Times are the database's.
     """
+
+    @property
+    def controls(self) -> ControlStore:
+        """The settings of queues and limits."""
 
     async def open(self) -> None:
         """Connect and check the server and the schema.
@@ -71,10 +77,17 @@ class JobStore(Protocol):
         Raises:
             StaleAttempt: ``parent`` runs no longer (cancelled, or taken over by another attempt), or a job named by a
                 ``parent_id`` has ended. Nothing was written.
+            QueueFull: a bound on what waits in a queue, or for an owner, is reached, or a queue is being drained.
+                Nothing was written. In a caller's transaction, what others have not committed is not counted.
+            DuplicateJob: another job holds a ``unique_key``, and ``on_conflict`` is ``raise``. Nothing was written.
         """
 
     async def claim(self, demands: Sequence[QueueDemand], *, node: str, lease_seconds: float) -> list[ClaimedJob]:
-        """Take up to ``limit`` runnable jobs of each queue: by priority, then by ``run_at``, skipping locked rows."""
+        """Take up to ``limit`` runnable jobs of each queue: by priority, then by ``run_at``, skipping locked rows.
+
+        None of a paused queue, and none beyond a limit: of its queue, its kind, its owner, or its concurrency key. Such
+        limits are exact over all nodes.
+        """
 
     async def adopt(self, known: Sequence[AttemptKey], *, node: str, lease_seconds: float) -> list[ClaimedJob]:
         """Give a node what it claimed without hearing of it, because the answer of the claim got lost.
@@ -169,6 +182,32 @@ class JobStore(Protocol):
         """Make the history partitions of the near future, forget nodes unseen for a day. Safe from every node."""
 
 
+class ControlStore(Protocol):
+    """What operators set on queues and limits. Every change holds from its commit on, for every node.
+
+    Raises ``StoreUnavailable`` as a ``JobStore`` does; repeating is safe.
+    """
+
+    async def read(self) -> Controls:
+        """Return what holds now."""
+
+    async def set_limit(self, limit: Limit, *, actor: str) -> None:
+        """Set a limit in the place of the one that its scope and name had.
+
+        What runs counts, and goes on, even where it is more than the limit. Claims under way may still end as if there
+        were no limit.
+        """
+
+    async def clear_limit(self, scope: LimitScope, name: str) -> bool:
+        """Remove a limit; False if there was none."""
+
+    async def set_queue(self, name: str, *, paused: bool, draining: bool, actor: str) -> None:
+        """Say whether jobs of a queue may be claimed, and whether it takes new ones."""
+
+    def invalidate(self) -> None:
+        """Something may have changed: read again before the next use."""
+
+
 class WakeUps(Protocol):
     """Hints from the database that something happened. Hints may be lost: everything works without them, later."""
 
@@ -176,7 +215,8 @@ class WakeUps(Protocol):
         """Listen until cancelled, calling ``on_hint(topic, detail)`` on the loop.
 
         Topics: ``listening`` (at the beginning: what came before may have been missed), ``runnable`` (detail: queue),
-        ``ended`` (detail: empty, or a job id), ``cancelled`` (detail: job id).
+        ``ended`` (detail: empty, or a job id), ``cancelled`` (detail: job id), ``freed`` (a job that counted under a
+        limit has ended), ``controls`` (somebody has paused a queue, set a limit, ...).
 
         Raises:
             StoreUnavailable: the connection was lost, or does not carry notifications. The caller runs it again.

@@ -333,24 +333,30 @@ class Runtime(JobClient):
     # What the parts tell each other
 
     def _on_hint(self, topic: str, detail: str) -> None:
-        worker = self._worker
         match topic:
             case "runnable":
-                if worker is not None and detail in self.settings.queues:
-                    worker.look()
+                self._spawned(detail)
             case "cancelled":
-                if worker is not None:
-                    worker.job_cancelled(UUID(detail))
+                self._were_cancelled((UUID(detail),))
+            case "freed":
+                self._look()
             case "ended":
                 self._look_up_results()
+            case "controls":
+                self._parts.store.controls.invalidate()
+                self._look()
             case "listening":
+                self._parts.store.controls.invalidate()
                 self._look_up_results()
-                if worker is not None:
-                    worker.look()
+                self._look()
         self.pulse.beat()
 
     def _spawned(self, queue: str) -> None:
-        if self._worker is not None and queue in self.settings.queues:
+        if queue in self.settings.queues:
+            self._look()
+
+    def _look(self) -> None:
+        if self._worker is not None:
             self._worker.look()
 
     def _wait_begins(self) -> None:

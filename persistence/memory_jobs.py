@@ -18,7 +18,7 @@ def new_record(job: NewJob, now: datetime) -> JobRecord:
     Raises:
         ValueNotStorable: a text that PostgreSQL could not store either.
     """
-    for name in ("kind", "queue", "unique_key", "owner", "child_key"):
+    for name in ("kind", "queue", "unique_key", "owner", "child_key", "concurrency_key"):
         check_text(name, getattr(job, name) or "")
     for tag in job.tags:
         check_text("tags", tag)
@@ -55,6 +55,10 @@ def new_record(job: NewJob, now: datetime) -> JobRecord:
         created_at=now,
         started_at=None,
         finished_at=None,
+        concurrency_key=job.concurrency_key,
+        concurrency_limit=job.concurrency_limit,
+        unique_statuses=job.unique_statuses,
+        result_ttl_seconds=job.result_ttl_seconds,
     )
 
 

@@ -22,6 +22,7 @@ from callboard.actors.jobs.decide import (
     Transition,
     decide,
 )
+from callboard.actors.jobs.quotas import quota_checks, require_open_queues
 from callboard.actors.jobs.state import Reason, Status, WaitingOn
 from callboard.actors.jobs.types import (
     Applied,
@@ -40,9 +41,11 @@ from callboard.actors.jobs.types import (
     StatusCount,
     StoreSummary,
 )
+from callboard.actors.jobs.uniqueness import Resolution, resolve
 
 from .families import cancelled_jobs, require_living_parent, require_running_attempt
 from .literals import json_text
+from .memory_controls import MemoryControls, holder, require_no_duplicates, require_rooms
 from .memory_jobs import check_json, claimed_job, matches, needs_rescue, new_record, transitioned
 
 _FORGET_NODES_AFTER = timedelta(days=1)
@@ -65,6 +68,8 @@ class MemoryStore:
         self._children: defaultdict[UUID, dict[tuple[str, int], UUID]] = defaultdict(dict)
         self._nodes: dict[str, Node] = {}
         self._listeners: list[Callable[[str, str], None]] = []
+        self._freed = False
+        self.controls = MemoryControls(clock, lambda: self._hint("controls", ""))
 
     async def open(self) -> None:
         """Do nothing: memory is there."""
@@ -83,6 +88,9 @@ class MemoryStore:
         """Insert jobs."""
         if connection is not None:
             raise ConfigurationError("spawn(connection=…) needs PostgreSQL; this is the memory store: leave it out")
+        now, controls = self._clock.now(), self.controls.now()
+        require_open_queues(jobs, controls)
+        require_rooms(quota_checks(jobs, controls.limits), self._jobs.values())
         for job in jobs:
             if job.parent_id is not None and (known := self._jobs.get(job.parent_id)) is not None:
                 require_living_parent(known.id, known.status)
@@ -90,12 +98,27 @@ class MemoryStore:
             found = self._jobs.get(parent.job_id)
             status, token = (None, None) if found is None else (found.status, found.token)
             require_running_attempt(parent, status, token)
-        now = self._clock.now()
         records = [new_record(job, now) for job in jobs]
-        answers = [self._insert(record, actor, now) for record in records]
+        require_no_duplicates(jobs, self._jobs, now)
+        answers = [self._spawn(job, record, actor, now) for job, record in zip(jobs, records, strict=True)]
         created = {answer.id for answer in answers if answer.created}
         self._announce_runnable(record for record in records if record.id in created)
         return answers
+
+    def _spawn(self, job: NewJob, record: JobRecord, actor: str, now: datetime) -> Spawned:
+        if job.unique_statuses is None or job.id in self._jobs:
+            return self._insert(record, actor, now)
+        other = holder(job, self._jobs.values(), now)
+        if other is None:
+            return self._insert(record, actor, now)
+        match resolve(other.status, other.attempt, job.on_conflict):
+            case Resolution.REPLACE:
+                kept = ("id", "status", "attempt", "token", "created_at", "parent_id", "child_key", "child_index")
+                self._put(replace(record, **{name: getattr(other, name) for name in kept}))
+            case Resolution.RESCHEDULE:
+                self._put(replace(other, run_at=record.run_at))
+        self._announce_runnable([self._jobs[other.id]])
+        return Spawned(other.id, created=False)
 
     def _insert(self, record: JobRecord, actor: str, now: datetime) -> Spawned:
         existing = self._existing(record)
@@ -115,10 +138,15 @@ class MemoryStore:
             child = self._children.get(record.parent_id, {}).get(place)
             if child is not None:
                 return child
-        return self._unique.get((record.kind, record.unique_key)) if record.unique_key is not None else None
+        if record.unique_key is None or record.unique_statuses is not None:
+            return None
+        return self._unique.get((record.kind, record.unique_key))
 
     def _put(self, record: JobRecord) -> None:
         """Store a record and keep the look-up tables in step."""
+        known = self._jobs.get(record.id)
+        if known is not None and known.queue != record.queue:
+            self._pending[known.queue].pop(record.id, None)
         self._jobs[record.id] = record
         if record.status is Status.PENDING and record.waiting_on is None:
             self._pending[record.queue][record.id] = None
@@ -126,7 +154,7 @@ class MemoryStore:
             self._pending[record.queue].pop(record.id, None)
         if record.status is not Status.RUNNING:
             self._running.pop(record.id, None)
-        if record.unique_key is not None:
+        if record.unique_key is not None and record.unique_statuses is None:
             if not record.status.is_terminal:
                 self._unique[record.kind, record.unique_key] = record.id
             elif self._unique.get((record.kind, record.unique_key)) == record.id:
@@ -140,17 +168,22 @@ class MemoryStore:
 
     async def claim(self, demands: Sequence[QueueDemand], *, node: str, lease_seconds: float) -> list[ClaimedJob]:
         """Take runnable jobs."""
-        now = self._clock.now()
-        claimed = []
-        for demand in demands:
-            ready = [
-                job
-                for job in map(self._jobs.__getitem__, self._pending.get(demand.queue, ()))
-                if job.run_at <= now and (job.deadline is None or job.deadline > now)
-            ]
-            ready.sort(key=lambda job: (job.priority, job.run_at, job.id))
-            claimed += [self._claim(job, node, lease_seconds, now) for job in ready[: max(0, demand.limit)]]
-        return claimed
+        now, controls = self._clock.now(), self.controls.now()
+        at_most = {
+            demand.queue: demand.limit
+            for demand in demands
+            if demand.limit > 0 and not controls.is_paused(demand.queue)
+        }
+        ready = [
+            job
+            for queue in at_most
+            for job in map(self._jobs.__getitem__, self._pending.get(queue, ()))
+            if job.run_at <= now and (job.deadline is None or job.deadline > now)
+        ]
+        ready.sort(key=lambda job: (job.priority, job.run_at, job.id))
+        running = map(self._jobs.__getitem__, self._running)
+        admitted = self.controls.admitted(ready, running, at_most)
+        return [self._claim(job, node, lease_seconds, now) for job in admitted]
 
     def _claim(self, job: JobRecord, node: str, lease_seconds: float, now: datetime) -> ClaimedJob:
         running = replace(
@@ -198,6 +231,7 @@ class MemoryStore:
             return Refused(job.id, "stale", job.status, job.token)
         if job.status is not change.from_status:
             return Refused(job.id, "invalid", job.status, job.token)
+        self._freed = self._freed or (job.status is Status.RUNNING and self.controls.counts(job))
         after = transitioned(job, change, now)
         self._put(after)
         self._record(after, job.status, job.attempt, change.reason, actor, now)
@@ -213,6 +247,9 @@ class MemoryStore:
         self._announce_runnable([*touched, *woken])
         if ended:
             self._hint("ended", str(ended[0].id) if len(ended) == 1 else "")
+        if self._freed:
+            self._freed = False
+            self._hint("freed", "")
 
     def _wake(self, parent_id: UUID, now: datetime) -> JobRecord | None:
         parent = self._jobs.get(parent_id)

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from callboard.actors.errors import InvalidTransition
 from callboard.actors.jobs.decide import Cancel, Event, Policy, Release, Transition, decide
+from callboard.actors.jobs.quotas import QuotaCheck, quota_checks, require_open_queues
 from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import (
     Applied,
@@ -35,12 +36,15 @@ from callboard.actors.jobs.types import (
 from callboard.actors.ports import Telemetry
 from callboard.actors.settings import Settings
 
-from . import reading, rescuing, spawning, writing
+from . import limiting, reading, rescuing, spawning, uniqueness, writing
+from .controls import PostgresControls
 from .engine import make_engine, readable_errors
 from .families import cancelled_jobs
+from .limit_statements import LimitStatements
 from .literals import plain_array, text_array
 from .migrate import check_schema
 from .statements import Statements
+from .uniqueness import UniqueStatements
 
 _Result = TypeVar("_Result")
 _Native = psycopg.AsyncConnection[Any]
@@ -75,6 +79,10 @@ class PostgresStore:
         self._settings = settings
         self._telemetry = telemetry
         self._sql = Statements(settings.database_schema)
+        self._limits = LimitStatements(settings.database_schema)
+        self._unique = UniqueStatements(settings.database_schema)
+        self._holders: set[AttemptKey] = set()
+        self.controls = PostgresControls(self._limits, self._native)
         self._engine = engine or make_engine(settings)
 
     async def open(self) -> None:
@@ -111,10 +119,41 @@ class PostgresStore:
         """
         if not jobs:
             return []
+        await self.controls.mark_keyed({job.queue for job in jobs if job.concurrency_key is not None}, actor=actor)
+        controls = await self.controls.current()
+        require_open_queues(jobs, controls)
+        checks = quota_checks(jobs, controls.limits)
         if connection is not None:
             with readable_errors("spawn", callers_transaction=True):
-                return await spawning.insert(await spawning.execute_in(connection), self._sql, jobs, actor, parent)
+                execute = await spawning.execute_in(connection)
+                await self.controls.require_room(execute, checks, exact=False)
+                return await self._insert_in_transaction(execute, jobs, actor, parent)
+        if checks or uniqueness.spans(jobs):
+            return await self._native("spawn", lambda own: self._insert_checked(own, checks, jobs, actor, parent))
         return await self._native("spawn", lambda own: self._insert(own, jobs, actor, parent))
+
+    async def _insert_in_transaction(
+        self, execute: spawning.Execute, jobs: Sequence[NewJob], actor: str, parent: AttemptKey | None
+    ) -> list[Spawned]:
+        if uniqueness.spans(jobs):
+            return await uniqueness.insert(execute, self._sql, self._unique, jobs, actor, parent)
+        return await spawning.insert(execute, self._sql, jobs, actor, parent)
+
+    async def _insert_checked(
+        self,
+        connection: _Native,
+        checks: Sequence[QuotaCheck],
+        jobs: Sequence[NewJob],
+        actor: str,
+        parent: AttemptKey | None,
+    ) -> list[Spawned]:
+        async with connection.transaction():
+            execute = spawning.execute_native(connection)
+            if checks:
+                await self.controls.require_room(execute, checks, exact=True)
+            if uniqueness.spans(jobs):
+                return await uniqueness.insert(execute, self._sql, self._unique, jobs, actor, parent)
+            return await self._insert(connection, jobs, actor, parent)
 
     async def _insert(
         self, connection: _Native, jobs: Sequence[NewJob], actor: str, parent: AttemptKey | None
@@ -129,10 +168,19 @@ class PostgresStore:
             return await spawning.insert(execute, self._sql, jobs, actor, parent)
 
     async def claim(self, demands: Sequence[QueueDemand], *, node: str, lease_seconds: float) -> list[ClaimedJob]:
-        """Take runnable jobs, in one statement for all queues."""
-        wanted = [demand for demand in demands if demand.limit > 0]
-        if not wanted:
-            return []
+        """Take runnable jobs: in one statement from all queues without limits, then from those with some."""
+        plain, limited = (await self.controls.current()).route(demands)
+        jobs = await self._claim_plain(plain, node, lease_seconds) if plain else []
+        if limited:
+            found, holders = await self._native(
+                "claim_limited",
+                lambda own: limiting.claim(own, self._limits, limited, node=node, lease_seconds=lease_seconds),
+            )
+            self._holders.update(holders)
+            jobs += found
+        return jobs
+
+    async def _claim_plain(self, wanted: Sequence[QueueDemand], node: str, lease_seconds: float) -> list[ClaimedJob]:
         parameters = {
             "queues": text_array([demand.queue for demand in wanted]),
             "limits": plain_array([str(demand.limit) for demand in wanted]),
@@ -146,21 +194,29 @@ class PostgresStore:
         """Give a node what it claimed without hearing of it."""
         parameters = {**writing.renewal(known, lease_seconds), "node": node}
         rows = await self._native("adopt", lambda own: _rows(own, self._sql.adopt.native, parameters))
-        return list(map(ClaimedJob._make, rows))
+        orphans = list(map(ClaimedJob._make, rows))
+        self._holders.update(AttemptKey(job.id, job.token) for job in orphans)  # some of them may hold permits
+        return orphans
 
     async def apply(self, transitions: Sequence[Transition], *, actor: str) -> list[Applied | Refused]:
         """Write transitions by compare-and-set."""
         if not transitions:
             return []
+        # A worker ends what it has claimed itself; the others' permits are given back by cancels and rescues.
+        holders = [key for key in map(_attempt, transitions) if key in self._holders] if self._holders else []
 
         async def body(connection: _Native) -> list[Applied | Refused]:
             async with connection.transaction():
                 writer = writing.TransitionWriter(connection, self._sql, actor)
                 answers = await writer.write(transitions)
+                if holders:
+                    await limiting.release(connection, self._limits, holders)
                 await writer.announce()
                 return answers
 
-        return await self._native("apply", body)
+        answers = await self._native("apply", body)
+        self._holders.difference_update(holders)
+        return answers
 
     async def cancel(self, job_ids: Sequence[UUID], *, actor: str) -> list[Applied | Refused]:
         """End unfinished jobs as ``cancelled``, then their unfinished children, and theirs.
@@ -201,8 +257,11 @@ class PostgresStore:
                 written = iter(await writer.write([plan for plan in plans if isinstance(plan, Transition)]))
                 answers = [next(written) if isinstance(plan, Transition) else plan for plan in plans]
                 if isinstance(event, Cancel):
-                    running = [job.id for job in locked.values() if job.status is Status.RUNNING]
-                    writer.cancelled(running)
+                    running = [job for job in locked.values() if job.status is Status.RUNNING]
+                    writer.cancelled([job.id for job in running])
+                    if running:
+                        ended = [AttemptKey(job.id, job.token) for job in running]
+                        await limiting.release(connection, self._limits, ended)
                 await writer.announce()
                 return answers
 
@@ -241,6 +300,7 @@ class PostgresStore:
             lambda own: rescuing.sweep(
                 own,
                 self._sql,
+                self._limits,
                 actor=actor,
                 policy=policy,
                 limit=limit,
@@ -308,6 +368,7 @@ class PostgresStore:
         """Make the history's partitions of the near future; forget nodes unseen for a day."""
         async with self._connection("housekeep") as connection:
             await reading.housekeep(connection, self._settings.database_schema)
+        await self._native("housekeep", lambda own: limiting.housekeep(own, self._limits))
 
     @contextlib.asynccontextmanager
     async def _connection(self, operation: str) -> AsyncIterator[AsyncConnection]:
@@ -342,6 +403,10 @@ async def _repeat(connection: _Native, body: Callable[[_Native], Awaitable[_Resu
         with contextlib.suppress(pg.DeadlockDetected, pg.SerializationFailure):
             return await body(connection)
     return await body(connection)
+
+
+def _attempt(transition: Transition) -> AttemptKey:
+    return AttemptKey(transition.job_id, transition.token)
 
 
 def _plan(job_id: UUID, job: _Locked | None, event: Event) -> Transition | Refused:

@@ -37,6 +37,7 @@ def _record(row: sa.Row[Any]) -> JobRecord:
     values["status"] = Status(row.status)
     values["waiting_on"] = WaitingOn(row.waiting_on) if row.waiting_on else None
     values["tags"] = tuple(row.tags or ())
+    values["unique_statuses"] = None if row.unique_statuses is None else tuple(map(Status, row.unique_statuses))
     values["metadata"] = values["metadata"] or {}
     return JobRecord(**values)
 

@@ -15,7 +15,9 @@ from callboard.actors.jobs.decide import DeadlinePass, LeaseExpire, Policy, Tran
 from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import Applied, AttemptKey, Rescued
 
+from . import limiting
 from .engine import is_passing
+from .limit_statements import LimitStatements
 from .statements import Statements
 from .writing import TransitionWriter
 
@@ -39,6 +41,7 @@ class Candidate(NamedTuple):
 async def sweep(
     connection: psycopg.AsyncConnection[Any],
     sql: Statements,
+    limits: LimitStatements,
     *,
     actor: str,
     policy: Policy,
@@ -56,6 +59,11 @@ async def sweep(
             return []
         writer = TransitionWriter(connection, sql, actor)
         written = await _write(connection, writer, [transition for _, transition in chosen])
+        ended = [
+            AttemptKey(job.id, job.token) for job, _ in chosen if job.id in written and job.status is Status.RUNNING
+        ]
+        if ended:
+            await limiting.release(connection, limits, ended)
         await writer.announce()
     return [
         Rescued(job.id, job.kind, job.queue, transition.to_status, transition.reason)

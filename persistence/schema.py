@@ -13,6 +13,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSON, TIMESTAMP
 
+from callboard.actors.jobs.limits import LimitScope
 from callboard.actors.jobs.state import EDGES, TERMINAL, Reason, Status, WaitingOn
 
 OLDEST_SERVER: Final = 14
@@ -97,11 +98,16 @@ jobs = sa.Table(
     sa.Column("tags", ARRAY(sa.Text)),
     sa.Column("metadata", JSON(none_as_null=True)),
     sa.Column("arguments", JSON(none_as_null=True), nullable=False),
+    sa.Column("concurrency_key", sa.Text),
+    sa.Column("concurrency_limit", sa.Integer),
+    sa.Column("unique_statuses", ARRAY(sa.Text)),
+    sa.Column("result_ttl_seconds", sa.Double),
     sa.PrimaryKeyConstraint("id", name="jobs_pkey"),
     sa.CheckConstraint(status_check(), name="jobs_status"),
     sa.CheckConstraint(f"waiting_on IN ({quote_list(WaitingOn)})", name="jobs_waiting_on"),
     sa.CheckConstraint("(parent_id IS NULL) = (child_key IS NULL)", name="jobs_child"),
     sa.CheckConstraint("(child_key IS NULL) = (child_index IS NULL)", name="jobs_child_index"),
+    sa.CheckConstraint("(concurrency_key IS NULL) = (concurrency_limit IS NULL)", name="jobs_concurrency"),
 )
 
 _unfinished = sa.text(f"status IN ({UNFINISHED_SQL})")
@@ -112,7 +118,16 @@ runnable_index = sa.Index(
     jobs.c.priority,
     jobs.c.run_at,
     jobs.c.id,
-    postgresql_where=sa.text("status = 'pending' AND waiting_on IS NULL"),
+    postgresql_where=sa.text("status = 'pending' AND waiting_on IS NULL AND concurrency_key IS NULL"),
+)
+keyed_index = sa.Index(
+    "jobs_keyed",
+    jobs.c.queue,
+    jobs.c.concurrency_key,
+    jobs.c.priority,
+    jobs.c.run_at,
+    jobs.c.id,
+    postgresql_where=sa.text("status = 'pending' AND waiting_on IS NULL AND concurrency_key IS NOT NULL"),
 )
 lease_index = sa.Index("jobs_lease", jobs.c.lease_expires_at, postgresql_where=sa.text("status = 'running'"))
 deadline_index = sa.Index(
@@ -125,7 +140,31 @@ unique_index = sa.Index(
     jobs.c.kind,
     jobs.c.unique_key,
     unique=True,
-    postgresql_where=sa.text(f"unique_key IS NOT NULL AND status IN ({UNFINISHED_SQL})"),
+    postgresql_where=sa.text(f"unique_key IS NOT NULL AND unique_statuses IS NULL AND status IN ({UNFINISHED_SQL})"),
+)
+unique_span_index = sa.Index(
+    "jobs_unique_span",
+    jobs.c.kind,
+    jobs.c.unique_key,
+    jobs.c.created_at,
+    postgresql_where=sa.text("unique_key IS NOT NULL AND unique_statuses IS NOT NULL"),
+)
+queued_owner_index = sa.Index(
+    "jobs_queued_owner",
+    jobs.c.owner,
+    postgresql_where=sa.text("owner IS NOT NULL AND status IN ('created', 'pending')"),
+)
+result_ttl_index = sa.Index(
+    "jobs_result_ttl",
+    jobs.c.finished_at,
+    postgresql_where=sa.text("result_ttl_seconds IS NOT NULL AND result IS NOT NULL"),
+)
+tags_index = sa.Index("jobs_tags", jobs.c.tags, postgresql_using="gin", postgresql_where=sa.text("tags IS NOT NULL"))
+metadata_index = sa.Index(
+    "jobs_metadata",
+    sa.func.metadata_pairs(jobs.c.metadata),
+    postgresql_using="gin",
+    postgresql_where=sa.text("metadata IS NOT NULL"),
 )
 child_index = sa.Index(
     "jobs_child_key",
@@ -170,4 +209,52 @@ nodes = sa.Table(
     sa.Column("started_at", _time, nullable=False, server_default=sa.func.now()),
     sa.Column("seen_at", _time, nullable=False, server_default=sa.func.now()),
     sa.PrimaryKeyConstraint("name", name="nodes_pkey"),
+)
+
+queues = sa.Table(
+    "queues",
+    metadata,
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("paused", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("draining", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("keyed", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("changed_at", _time, nullable=False, server_default=sa.func.now()),
+    sa.Column("changed_by", sa.Text, nullable=False),
+    sa.PrimaryKeyConstraint("name", name="queues_pkey"),
+)
+
+limits = sa.Table(
+    "limits",
+    metadata,
+    sa.Column("scope", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("max_running", sa.Integer),
+    sa.Column("max_queued", sa.Integer),
+    sa.Column("rate", sa.Integer),
+    sa.Column("rate_period_seconds", sa.Double, nullable=False, server_default="1"),
+    sa.Column("changed_at", _time, nullable=False, server_default=sa.func.now()),
+    sa.Column("changed_by", sa.Text, nullable=False),
+    sa.PrimaryKeyConstraint("scope", "name", name="limits_pkey"),
+    sa.CheckConstraint(f"scope IN ({quote_list(LimitScope)})", name="limits_scope"),
+)
+
+permits = sa.Table(
+    "permits",
+    metadata,
+    sa.Column("permit", sa.Text, nullable=False),
+    sa.Column("job_id", sa.Uuid, nullable=False),
+    sa.Column("token", sa.BigInteger, nullable=False),
+    sa.Column("adopted", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.PrimaryKeyConstraint("permit", "job_id", name="permits_pkey"),
+)
+permits_job_index = sa.Index("permits_job", permits.c.job_id)
+adopted_permits_index = sa.Index("permits_adopted", permits.c.job_id, postgresql_where=sa.text("adopted"))
+
+buckets = sa.Table(
+    "buckets",
+    metadata,
+    sa.Column("permit", sa.Text, nullable=False),
+    sa.Column("tokens", sa.Double, nullable=False),
+    sa.Column("filled_at", _time, nullable=False),
+    sa.PrimaryKeyConstraint("permit", name="buckets_pkey"),
 )

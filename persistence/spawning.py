@@ -125,12 +125,23 @@ def _columns(jobs: Sequence[NewJob]) -> dict[str, str]:
         "deadlines": _nullable(job.deadline_seconds for job in jobs),
         "unique_keys": text_array([job.unique_key for job in jobs]),
         "owners": text_array([job.owner for job in jobs]),
-        "tags": text_array([text_array(job.tags) if job.tags else None for job in jobs]),
+        "tags": text_array([tags_array(job) for job in jobs]),
         "metadata": text_array([job.metadata for job in jobs]),
         "parent_ids": _nullable(job.parent_id for job in jobs),
         "child_keys": text_array([job.child_key for job in jobs]),
         "child_indexes": _nullable(job.child_index for job in jobs),
+        "concurrency_keys": text_array([job.concurrency_key for job in jobs]),
+        "concurrency_limits": _nullable(job.concurrency_limit for job in jobs),
+        "unique_statuses": text_array(
+            [None if job.unique_statuses is None else plain_array(job.unique_statuses) for job in jobs]
+        ),
+        "result_ttls": _nullable(job.result_ttl_seconds for job in jobs),
     }
+
+
+def tags_array(job: NewJob) -> str | None:
+    """Return a job's tags as an array literal; None where it has none."""
+    return text_array(job.tags) if job.tags else None
 
 
 def _identities(jobs: Sequence[NewJob], places: Sequence[int]) -> dict[str, str]:
@@ -199,8 +210,9 @@ def _job_line(job: NewJob, now: datetime, history_number: int) -> str:
         f"{job.id.hex}\t{copy_field(job.kind)}\t{copy_field(job.queue)}\t{copy_field(job.arguments)}\t{job.status}\t"
         f"{job.priority}\t{_run_at(job, now)}\t{job.max_attempts}\t"
         f"{_or_null(job.timeout_seconds)}\t{_or_null(deadline and now + timedelta(seconds=deadline))}\t"
-        f"{copy_field(job.owner)}\t{copy_field(text_array(job.tags)) if job.tags else _NULL}\t"
-        f"{copy_field(job.metadata)}\t{history_number}\n"
+        f"{copy_field(job.owner)}\t{copy_field(tags_array(job))}\t"
+        f"{copy_field(job.metadata)}\t{history_number}\t{copy_field(job.concurrency_key)}\t"
+        f"{_or_null(job.concurrency_limit)}\t{_or_null(job.result_ttl_seconds)}\n"
     )
 
 

@@ -16,7 +16,9 @@ it prices each look-up as a random read from disk; a batch's rows lie together.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from .schema import UNFINISHED_SQL
 
@@ -27,6 +29,7 @@ WITH step AS MATERIALIZED (
 ), new AS (
     SELECT id, created.at, kind, queue, arguments, status, priority, max_attempts, timeout_seconds, unique_key, owner,
            CAST(tags AS text[]) AS tags, metadata, parent_id, child_key, child_index,
+           concurrency_key, concurrency_limit, CAST(unique_statuses AS text[]) AS unique_statuses, result_ttl_seconds,
            coalesce(run_at, created.at + delay_seconds * interval '1 second') AS run_at,
            created.at + deadline_seconds * interval '1 second' AS deadline
     FROM unnest([ids uuid], [kinds text], [queues text], [arguments json],
@@ -34,18 +37,19 @@ WITH step AS MATERIALIZED (
                 [run_ats timestamptz], [max_attempts smallint], [timeouts float8],
                 [deadlines float8], [unique_keys text], [owners text],
                 [tags text], [metadata json], [parent_ids uuid],
-                [child_keys text], [child_indexes integer])
+                [child_keys text], [child_indexes integer], [concurrency_keys text],
+                [concurrency_limits integer], [unique_statuses text], [result_ttls float8])
              AS job (id, kind, queue, arguments, status, priority, delay_seconds, run_at, max_attempts,
                      timeout_seconds, deadline_seconds, unique_key, owner, tags, metadata, parent_id, child_key,
-                     child_index),
+                     child_index, concurrency_key, concurrency_limit, unique_statuses, result_ttl_seconds),
          LATERAL (SELECT now() AS at) AS created
 ), inserted AS (
     INSERT INTO {jobs} (id, created_at, kind, queue, arguments, status, priority, max_attempts, timeout_seconds,
                         unique_key, owner, tags, metadata, parent_id, child_key, child_index, run_at, deadline,
-                        newest_history)
+                        newest_history, concurrency_key, concurrency_limit, unique_statuses, result_ttl_seconds)
     SELECT id, at, kind, queue, arguments, status, priority, max_attempts, timeout_seconds,
            unique_key, owner, tags, metadata, parent_id, child_key, child_index, run_at, deadline,
-           (SELECT number FROM step) FROM new
+           (SELECT number FROM step), concurrency_key, concurrency_limit, unique_statuses, result_ttl_seconds FROM new
     ON CONFLICT DO NOTHING
     RETURNING id, queue, status, run_at, transitions, attempt, older_history
 ), recorded AS (
@@ -72,7 +76,7 @@ FROM unnest([places integer], [ids uuid], [kinds text], [unique_keys text],
             AND child_index = wanted.child_index
         UNION ALL
         SELECT id FROM {jobs} WHERE kind = wanted.kind AND unique_key = wanted.unique_key
-            AND status IN ({unfinished})
+            AND unique_statuses IS NULL AND status IN ({unfinished})
         LIMIT 1
      ) AS job
 """
@@ -81,6 +85,7 @@ FROM unnest([places integer], [ids uuid], [kinds text], [unique_keys text],
 # the first step a heap of delayed jobs of one priority would be read through before the next priority is reached.
 # The constant limit is for the planner: it cannot see the quotas, would expect a tenth of the table, and, where JIT is
 # on, compile the statement for longer than it runs.
+# Jobs with a concurrency key, and those of paused or limited queues, are not for this statement: limit_statements.py.
 _CLAIM = """
 WITH step AS MATERIALIZED (
     SELECT nextval('{history_numbers}') AS number
@@ -90,25 +95,34 @@ WITH step AS MATERIALIZED (
     LATERAL (
         WITH RECURSIVE level (priority) AS (
             (SELECT priority FROM {jobs} WHERE queue = demand.queue AND status = 'pending' AND waiting_on IS NULL
+                AND concurrency_key IS NULL
              ORDER BY priority LIMIT 1)
             UNION ALL
             SELECT (SELECT lower.priority FROM {jobs} AS lower
                     WHERE lower.queue = demand.queue AND lower.priority > level.priority
-                        AND lower.status = 'pending' AND lower.waiting_on IS NULL
+                        AND lower.status = 'pending' AND lower.waiting_on IS NULL AND lower.concurrency_key IS NULL
                     ORDER BY lower.priority LIMIT 1)
             FROM level WHERE level.priority IS NOT NULL
         )
         SELECT runnable.id FROM level, LATERAL (
             SELECT id FROM {jobs}
             WHERE queue = demand.queue AND priority = level.priority AND run_at <= now()
-                AND status = 'pending' AND waiting_on IS NULL AND (deadline IS NULL OR deadline > now())
+                AND status = 'pending' AND waiting_on IS NULL AND concurrency_key IS NULL
+                AND (deadline IS NULL OR deadline > now())
             ORDER BY run_at, id LIMIT demand.quota
             FOR NO KEY UPDATE SKIP LOCKED
         ) AS runnable
         LIMIT demand.quota
     ) AS job
+    WHERE NOT EXISTS (SELECT FROM {queues} WHERE name = demand.queue AND paused)
+        AND NOT EXISTS (SELECT FROM {limits} WHERE (max_running IS NOT NULL OR rate IS NOT NULL)
+            AND (scope IN ('kind', 'owner') OR scope = 'queue' AND name IN (demand.queue, '*')))
     LIMIT 10000
-), claimed AS (
+), {take}
+"""
+
+# Marks what is picked as running, with its history. The claim of limited queues ends in the same.
+_TAKE = """claimed AS (
     UPDATE {jobs} AS job
     SET status = 'running', token = job.token + 1, attempt = job.attempt + 1, transitions = job.transitions + 1,
         newest_history = (SELECT number FROM step), older_history = job.newest_history,
@@ -124,8 +138,7 @@ WITH step AS MATERIALIZED (
 )
 SELECT id, kind, queue, attempt, max_attempts, token, CAST(arguments AS text), timeout_seconds, deadline, owner,
        parent_id, created_at, CAST(extract(epoch FROM now() - run_at) AS float8)
-FROM claimed ORDER BY priority, run_at, id
-"""
+FROM claimed ORDER BY priority, run_at, id"""
 
 # What a claim took whose answer got lost. No transition: the claim has recorded it.
 _ADOPT = """
@@ -258,7 +271,7 @@ _OVERDUE = """
 
 _COPY_JOBS = """
 COPY {jobs} (id, kind, queue, arguments, status, priority, run_at, max_attempts, timeout_seconds, deadline, owner,
-             tags, metadata, newest_history) FROM STDIN
+             tags, metadata, newest_history, concurrency_key, concurrency_limit, result_ttl_seconds) FROM STDIN
 """
 
 _BEGIN_COPY = """
@@ -291,13 +304,7 @@ class Statements:
     """
 
     def __init__(self, schema: str) -> None:
-        self._names = {
-            "jobs": f'"{schema}".jobs',
-            "history": f'"{schema}".history_batches',
-            "history_numbers": f'"{schema}".history_numbers',
-            "channel": channel(schema),
-            "unfinished": UNFINISHED_SQL,
-        }
+        self._statement = partial(compile_statement, names=names(schema))
         self.insert = self._statement(_INSERT)
         self.find_existing = self._statement(_FIND_EXISTING)
         self.claim = self._statement(_CLAIM)
@@ -319,10 +326,25 @@ class Statements:
         self.begin_copy = self._statement(_BEGIN_COPY)
         self.record_copied = self._statement(_RECORD_COPIED)
 
-    def _statement(self, template: str) -> Statement:
-        arrays = re.sub(r"\[(\w+) (\w+)\]", r"(SELECT CAST(CAST(:\1 AS text) AS \2[]))", template)
-        named = re.sub(r"\{(\w+)\}", lambda found: self._names[found[1]], arrays).strip()
-        return Statement(named, re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", named).encode())
+
+def names(schema: str) -> dict[str, str]:
+    """Return what stands for the names in braces, in a schema."""
+    tables = ("jobs", "history_numbers", "queues", "limits", "permits", "buckets")
+    return {table: f'"{schema}".{table}' for table in tables} | {
+        "history": f'"{schema}".history_batches',
+        "schema": f'"{schema}"',
+        "channel": channel(schema),
+        "unfinished": UNFINISHED_SQL,
+        "take": _TAKE,
+    }
+
+
+def compile_statement(template: str, *, names: Mapping[str, str]) -> Statement:
+    """Return a statement in both spellings, with its names in braces and its arrays in brackets written out."""
+    whole = template.replace("{take}", names["take"])
+    arrays = re.sub(r"\[(\w+) (\w+)\]", r"(SELECT CAST(CAST(:\1 AS text) AS \2[]))", whole)
+    named = re.sub(r"\{(\w+)\}", lambda found: names[found[1]], arrays).strip()
+    return Statement(named, re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", named).encode())
 
 
 def channel(schema: str) -> str:

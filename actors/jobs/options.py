@@ -15,6 +15,10 @@ from callboard.actors.errors import ConfigurationError
 from callboard.actors.retry import LONGEST_DELAY_SECONDS
 from callboard.actors.settings import check_queue_name
 
+from .limits import LARGEST_LIMIT
+from .state import Status
+from .types import OnConflict
+
 Seconds = Annotated[float, Gt(0), Le(LONGEST_DELAY_SECONDS)]
 
 
@@ -43,6 +47,19 @@ class SpawnOptions(BaseModel):
     run_at: datetime | None = Field(None, description="Runnable from this moment on, timezone-aware; wins over delay.")
     deadline_seconds: Seconds | None = Field(None, description="Must have ended this long after its spawn, or fails.")
     unique_key: Label | None = Field(None, description="One unfinished job of the kind may have it.")
+    unique_seconds: Seconds | None = Field(
+        None, description="The unique_key keeps others out for so long after the spawn; None is as long as it spans."
+    )
+    unique_statuses: Annotated[tuple[Status, ...], MinLen(1)] | None = Field(
+        None,
+        description="Statuses in which a job holds its unique_key; None is unfinished, with a window completed too.",
+    )
+    on_conflict: OnConflict = Field(OnConflict.RETURN, description="What a spawn does if its unique_key is held.")
+    concurrency_key: Label | None = Field(None, description="Jobs with one key share the limit below, on all nodes.")
+    concurrency_limit: Annotated[int, Ge(1), Le(LARGEST_LIMIT)] = Field(
+        1, description="How many jobs with the concurrency_key may run at a time."
+    )
+    result_ttl_seconds: Seconds | None = Field(None, description="How long the result is kept after the job's end.")
     owner: Label | None = Field(None, description="On whose behalf, for listings and quotas.")
     tags: Annotated[tuple[Label, ...], MaxLen(50)] = Field((), description="Labels for listings.")
     metadata: dict[str, JsonValue] = Field(default_factory=dict, description="JSON kept with the job.")

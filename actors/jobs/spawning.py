@@ -14,6 +14,7 @@ from .definition import ConfiguredJob, JobDefinition
 from .options import OPTION_NAMES, SpawnOptions
 from .state import Status
 from .types import NewJob
+from .uniqueness import spanned_statuses
 
 Spawnable: TypeAlias = JobDefinition[Any, Any] | ConfiguredJob[Any, Any]
 
@@ -124,4 +125,10 @@ def _row(job_id: UUID, kind: str, arguments: str, options: SpawnOptions, metadat
         owner=options.owner,
         tags=options.tags,
         metadata=metadata,
+        concurrency_key=options.concurrency_key,
+        concurrency_limit=None if options.concurrency_key is None else options.concurrency_limit,
+        unique_statuses=spanned_statuses(options) if options.unique_key is not None else None,
+        unique_seconds=options.unique_seconds,
+        on_conflict=options.on_conflict,
+        result_ttl_seconds=options.result_ttl_seconds,
     )

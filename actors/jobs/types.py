@@ -7,10 +7,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from .state import Reason, Status, WaitingOn
+
+
+class OnConflict(StrEnum):
+    """What a spawn does where another job holds its ``unique_key``."""
+
+    RETURN = "return"
+    """Nothing: the reference is to the other job."""
+    RAISE = "raise"
+    """Raise ``DuplicateJob``; nothing is written."""
+    REPLACE = "replace"
+    """Give the other job, if it has not started, the new arguments, options and time; it keeps its id."""
+    RESCHEDULE = "reschedule"
+    """Give the other job, if it has not started, the new time: a debounce."""
 
 
 class NewJob(NamedTuple):
@@ -42,6 +56,17 @@ class NewJob(NamedTuple):
     child_key: str | None = None
     """With ``child_index``: names the child within its parent, so that a parent run again finds it."""
     child_index: int | None = None
+    concurrency_key: str | None = None
+    concurrency_limit: int | None = None
+    """How many jobs with this ``concurrency_key`` may run at a time, over all nodes."""
+    unique_statuses: tuple[Status, ...] | None = None
+    """The statuses in which another job of the kind holds the ``unique_key``; None: the unfinished ones."""
+    unique_seconds: float | None = None
+    """Only jobs spawned so recently hold it; None: whenever. Needs ``unique_statuses``."""
+    on_conflict: OnConflict = OnConflict.RETURN
+    """What to do where another job holds it; anything but ``return`` needs ``unique_statuses``."""
+    result_ttl_seconds: float | None = None
+    """The result is kept for so long after the job's end."""
 
 
 class Spawned(NamedTuple):
@@ -153,6 +178,10 @@ class JobRecord:
     started_at: datetime | None
     """When the latest attempt was claimed."""
     finished_at: datetime | None
+    concurrency_key: str | None = None
+    concurrency_limit: int | None = None
+    unique_statuses: tuple[Status, ...] | None = None
+    result_ttl_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from callboard.actors.clock import SystemClock
-from callboard.actors.errors import InvalidTransition, StaleAttempt
+from callboard.actors.errors import DuplicateJob, InvalidTransition, QueueFull, StaleAttempt
 from callboard.actors.jobs.decide import (
     Cancel,
     Event,
@@ -25,8 +25,9 @@ from callboard.actors.jobs.decide import (
     Transition,
     decide,
 )
-from callboard.actors.jobs.state import Status, WaitingOn
-from callboard.actors.jobs.types import AttemptKey, JobFilter, NewJob, QueueDemand
+from callboard.actors.jobs.limits import Limit, LimitScope
+from callboard.actors.jobs.state import UNFINISHED, Status, WaitingOn
+from callboard.actors.jobs.types import AttemptKey, JobFilter, NewJob, OnConflict, QueueDemand
 from callboard.actors.ports import JobStore, NoTelemetry
 from callboard.actors.settings import Settings
 from callboard.persistence.memory_store import MemoryStore
@@ -36,6 +37,7 @@ from .support import ERROR, LONG_AGO, new_job
 
 TIMES = {"run_at", "deadline", "lease_expires_at", "created_at", "started_at", "finished_at", "at", "wait_seconds"}
 STEPS = 200
+UNFINISHED_STATUSES = sorted(UNFINISHED)
 
 
 @pytest.fixture
@@ -82,11 +84,31 @@ class Script:
             "delay_seconds": self.draw.choice([0.0, 0.0, 0.0, 3600.0]),
             "deadline_seconds": self.draw.choice([None, None, None, 3600.0, LONG_AGO]),
             "unique_key": self.draw.choice([None, None, "u", "v"]),
+            "owner": self.draw.choice([None, "o", "p"]),
         }
+        if self.draw.random() < 0.3:
+            fields |= {"concurrency_key": self.draw.choice("kl"), "concurrency_limit": 2}
+        if self.draw.random() < 0.2:
+            fields |= {
+                "unique_key": "w",
+                "unique_statuses": self.draw.choice([tuple(UNFINISHED_STATUSES), (Status.PENDING, Status.COMPLETED)]),
+                "on_conflict": self.draw.choice(list(OnConflict)),
+            }
         if self.draw.random() < 0.4:
             place = {"parent_id": self.draw.choice(self.ids), "child_key": "c", "child_index": self.draw.randrange(3)}
-            fields |= {**place, "unique_key": None}  # with both, it is undefined which of a batch keeps out which
+            fields |= {
+                **place,
+                "unique_key": None,
+                "unique_statuses": None,
+            }  # with both, it is undefined which of a batch keeps out which
         return new_job(**fields)
+
+    def limit(self) -> Limit:
+        scope, name = self.draw.choice(
+            [(LimitScope.QUEUE, "a"), (LimitScope.KIND, "x"), (LimitScope.OWNER, "*"), (LimitScope.KEY, "k")]
+        )
+        queued = self.draw.choice([None, 20]) if scope in {LimitScope.QUEUE, LimitScope.OWNER} else None
+        return Limit(scope, name, max_running=self.draw.choice([0, 1, 3, 9]), max_queued=queued)
 
     def some_ids(self) -> list[UUID]:
         return self.draw.sample(self.ids, min(len(self.ids), self.draw.choice([1, 3, 8])))
@@ -126,12 +148,19 @@ async def next_call(script: Script, model: JobStore) -> tuple[str, Call]:
         "run_now": lambda store: store.run_now(ids),
         "renew": lambda store: store.renew(keys, lease_seconds=60),
         "progress": lambda store: store.progress({key: {"step": key.token} for key in keys}),
+        "set_limit": lambda store: store.controls.set_limit(limit, actor="client:test"),
+        "clear_limit": lambda store: store.controls.clear_limit(limit.scope, limit.name),
+        "set_queue": lambda store: store.controls.set_queue(
+            limit.name, paused=paused, draining=draining, actor="client:test"
+        ),
         "children": lambda store: store.children(ids[0], "c"),
         "rescue": lambda store: store.rescue(
             actor="node:b", policy=Policy(), limit=1000, retry_delay_seconds=lambda attempt: 0.0
         ),
     }
     parent = script.draw.choice([*[None] * 9, keys[0]])
+    limit = script.limit()
+    paused, draining = [script.draw.random() < 0.2 for _ in range(2)]
     if jobs:
         return "spawn", lambda store: store.spawn(jobs, actor="client:test", parent=parent)
     name = script.draw.choice([*calls, "claim", "claim", "apply", "apply", "apply"])
@@ -157,6 +186,10 @@ async def asked(call: Call, store: JobStore) -> Any:
         return await call(store)
     except StaleAttempt:
         return "a parent has ended, or is another attempt's"
+    except QueueFull as error:
+        return str(error)
+    except DuplicateJob as error:
+        return f"{error.job_id} holds the key"
 
 
 def comparable(answer: Any, *, ordered: bool) -> Any:
@@ -181,6 +214,7 @@ async def test_both_stores_answer_the_same(both: tuple[JobStore, JobStore], seed
             timeless(row) for row in await memory.history(job_id)
         ]
     everything = [await store.list_jobs(JobFilter(), limit=10_000) for store in both]
-    assert [timeless(job) for job in everything[0]] == [timeless(job) for job in everything[1]]
+    for left, right in zip(*everything, strict=True):
+        assert timeless(left) == timeless(right)
     seen = {row.to_status for job_id in script.ids for row in await memory.history(job_id)}
     assert seen == set(Status), "the script is too tame"
