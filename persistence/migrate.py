@@ -11,14 +11,21 @@ from typing import Final
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from psycopg import errors as pg
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from callboard.actors.errors import SchemaMismatch, SchemaMissing, ServerTooOld
 
-from .engine import make_sync_engine, readable_errors
+from .engine import make_sync_engine, readable_errors, sqlstate
 from .schema import OLDEST_SERVER
 
 REVISIONS: Final = ("0001", "0002")
 """Every revision, oldest first; the last is the one that this code needs."""
+
+LOCK_TIMEOUT_SECONDS: Final = 5.0
+"""How long a migration waits for a lock before it lets everybody else go first."""
+LOCK_ROUNDS: Final = 6
+"""How often it tries to get them all."""
 
 _VERSION_TABLE: Final = "schema_version"
 
@@ -38,28 +45,45 @@ class SchemaState(StrEnum):
 def migrate(url: str, *, schema: str = "callboard") -> None:
     """Bring a database's schema to this code's revision; nothing happens where it is there already.
 
-    Safe from several nodes at once: one works, the others wait for it. All or nothing.
+    Safe from several nodes at once: one works, the others wait for it. All or nothing. Safe beside workers that go on:
+    a table that others hold is waited for only briefly, as whoever comes later would wait behind, and tried again.
 
     Args:
         url: ``postgresql://…`` of a role that may create the schema; past any transaction-mode pooler.
         schema: the schema of Callboard's tables.
 
     Raises:
-        StoreUnavailable: the server cannot be reached.
+        StoreUnavailable: the server cannot be reached, or others hold what is to be changed and do not let it go.
         ServerTooOld: it is older than PostgreSQL 14.
         SchemaMismatch: the database's schema is newer than this code.
     """
-    engine = make_sync_engine(url)
-    with _one_at_a_time, readable_errors("migrate"), engine.connect() as connection:
+    with _one_at_a_time, readable_errors("migrate"), make_sync_engine(url).connect() as connection:
         require_server(connection)
-        state, revision = read_state(connection, schema)
         connection.rollback()
+        patience = Retrying(
+            retry=retry_if_exception(_lock_not_available),
+            wait=wait_random_exponential(max=5),
+            stop=stop_after_attempt(LOCK_ROUNDS),
+            before_sleep=lambda _: connection.rollback(),
+            reraise=True,
+        )
+        patience(_upgrade, connection, schema)
+
+
+def _upgrade(connection: sa.Connection, schema: str) -> None:
+    def require_not_newer() -> None:
+        state, revision = read_state(connection, schema)
         if state is SchemaState.NEWER:
             raise _mismatch(state, revision, schema)
-        configuration = _configuration(schema)
-        configuration.attributes["connection"] = connection
-        command.upgrade(configuration, "head")
-        connection.commit()
+
+    configuration = _configuration(schema)
+    configuration.attributes.update(connection=connection, require_not_newer=require_not_newer)
+    command.upgrade(configuration, "head")
+    connection.commit()
+
+
+def _lock_not_available(error: BaseException) -> bool:
+    return isinstance(error, sa.exc.DBAPIError) and sqlstate(error.orig or error) == pg.LockNotAvailable.sqlstate
 
 
 def migration_sql(*, schema: str = "callboard") -> str:
@@ -146,5 +170,5 @@ def _configuration(schema: str) -> Config:
     configuration = Config()
     configuration.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     configuration.set_main_option("path_separator", "os")
-    configuration.attributes["schema"] = schema
+    configuration.attributes.update(schema=schema, lock_timeout=f"{LOCK_TIMEOUT_SECONDS * 1000:.0f}ms")
     return configuration

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from callboard.actors.errors import StaleAttempt, ValueNotStorable
-from callboard.actors.jobs.decide import Cancel, Event, Fail, Park, Release, Snooze, Succeed, UnknownKind
+from callboard.actors.jobs.decide import Cancel, Event, Fail, Park, Policy, Release, Snooze, Succeed, UnknownKind
 from callboard.actors.jobs.state import Reason, Status, WaitingOn
-from callboard.actors.jobs.types import Applied, ClaimedJob, Refused
+from callboard.actors.jobs.types import Applied, AttemptKey, ClaimedJob, Refused
 from callboard.actors.ports import JobStore
 
-from .support import ERROR, applied, claimed, new_job, outcome, record, running, spawned, statuses
+from .support import ERROR, LONG_AGO, applied, claimed, new_job, outcome, record, running, spawned, statuses
 
 PARK = Park(WaitingOn.CHILDREN)
 ENDINGS: dict[str, Event] = {
@@ -363,3 +363,23 @@ async def test_a_parent_that_has_ended_gets_no_new_children(store: JobStore, cou
     with pytest.raises(StaleAttempt, match="is cancelled, so it can have no new children"):
         await store.spawn(children, actor="node:here")
     assert await store.children(parent.id, "part") == []
+
+
+async def test_promise_9_every_change_is_in_the_history_with_who_did_it(store: JobStore) -> None:
+    [answer] = await store.spawn([new_job(status=Status.CREATED, max_attempts=5)], actor="client:a")
+    await store.release([answer.id], actor="client:b")
+    [first] = await claimed(store, lease=LONG_AGO)
+    await store.rescue(actor="node:c", policy=Policy(), limit=9, retry_delay_seconds=lambda attempt: 0)
+    [second] = await claimed(store)
+    await store.apply([outcome(second, Snooze(0))], actor="node:d")
+    await store.progress({AttemptKey(second.id, second.token): {"done": 1}})  # no change of status, no row
+    await store.cancel([first.id], actor="client:e")
+    assert [(row.actor, row.to_status, row.reason) for row in await store.history(first.id)] == [
+        ("client:a", Status.CREATED, Reason.SPAWNED),
+        ("client:b", Status.PENDING, Reason.RELEASED),
+        ("node:here", Status.RUNNING, Reason.CLAIMED),
+        ("node:c", Status.PENDING, Reason.LEASE_EXPIRED),
+        ("node:here", Status.RUNNING, Reason.CLAIMED),
+        ("node:d", Status.PENDING, Reason.SNOOZED),
+        ("client:e", Status.CANCELLED, Reason.CANCELLED),
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -110,6 +111,52 @@ def test_threads_that_migrate_at_once(empty_database_url: str) -> None:
         list(pool.map(migrate, [empty_database_url] * 4))
     assert state(empty_database_url) is SchemaState.CURRENT
     assert execute(empty_database_url, "SELECT count(*) FROM callboard.schema_version") == [(1,)]
+
+
+@pytest.fixture
+def holder(empty_database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """Somebody whose transaction holds what a migration needs."""
+    with psycopg.connect(empty_database_url) as connection:
+        connection.execute("CREATE SCHEMA callboard")
+        yield connection
+
+
+def test_a_migration_does_not_queue_for_a_lock(
+    empty_database_url: str, holder: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(module, "LOCK_ROUNDS", 2)
+    with pytest.raises(StoreUnavailable, match="others hold a lock"):
+        migrate(empty_database_url)
+    holder.rollback()
+    assert state(empty_database_url) is SchemaState.MISSING
+
+
+def test_a_migration_tries_again_until_the_lock_is_free(
+    empty_database_url: str, holder: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.05)
+    rounds: list[int] = []
+    upgrade = module._upgrade
+
+    def counted(connection: sa.Connection, schema: str) -> None:
+        rounds.append(len(rounds))
+        if len(rounds) == 2:
+            holder.rollback()
+        upgrade(connection, schema)
+
+    monkeypatch.setattr(module, "_upgrade", counted)
+    migrate(empty_database_url)
+    assert rounds == [0, 1]
+    assert state(empty_database_url) is SchemaState.CURRENT
+
+
+def test_migrations_set_their_limits() -> None:
+    sql = migration_sql()
+    assert "SET LOCAL statement_timeout = '1h'" in sql
+    assert (
+        sql.index("pg_advisory_xact_lock") < sql.index("SET LOCAL lock_timeout = '5000ms'") < sql.index("CREATE TABLE")
+    )
 
 
 def test_the_printed_sql_does_the_same(empty_database_url: str) -> None:

@@ -148,7 +148,9 @@ def partitions(connection: Connection) -> list[str]:
 
 
 @pytest.mark.parametrize("command", ["UPDATE {} SET actor = 'nobody'", "DELETE FROM {}", "TRUNCATE {}"])
-def test_the_history_cannot_be_changed_through_any_of_its_tables(connection: Connection, command: str) -> None:
+def test_promise_9_the_history_cannot_be_changed_through_any_of_its_tables(
+    connection: Connection, command: str
+) -> None:
     insert_history(connection, None, Status.PENDING, "spawned")
     connection.execute("SELECT callboard.make_history_partition(now() + interval '1 year')")
     for table in ["callboard.history_batches", *partitions(connection)]:
@@ -191,3 +193,14 @@ def test_a_week_with_rows_in_the_default_partition_stays_there(connection: Conne
 def test_this_week_has_its_partition_from_the_start(connection: Connection) -> None:
     insert_history(connection, None, Status.PENDING, "spawned")
     assert connection.execute("SELECT count(*) FROM callboard.history_default").fetchone() == (0,)
+
+
+def test_the_vacuum_of_a_queue_is_set_for_its_table(connection: Connection) -> None:
+    rows = connection.execute(
+        "SELECT relname, reloptions FROM pg_class WHERE relnamespace = 'callboard'::regnamespace AND reloptions <> '{}'"
+    ).fetchall()
+    options = {name: dict(option.split("=") for option in settings) for name, settings in rows}
+    assert float(options["jobs"]["autovacuum_vacuum_scale_factor"]) < 0.1
+    assert options["jobs"]["autovacuum_vacuum_cost_delay"] == "0"
+    assert options["jobs"]["vacuum_truncate"] == "off"
+    assert int(options["nodes"]["fillfactor"]) < 100

@@ -44,7 +44,7 @@ def greet(registry: JobRegistry):
         (("Ada", "often"), {}, "times: got str, Input should be a valid integer"),
     ],
 )
-async def test_wrong_arguments(runtime: Runtime, greet, args, kwargs, message: str) -> None:
+async def test_promise_10_wrong_arguments(runtime: Runtime, greet, args, kwargs, message: str) -> None:
     with pytest.raises(InvalidArguments, match=message):
         await runtime.spawn(greet, *args, **kwargs)
     assert await runtime.jobs() == []

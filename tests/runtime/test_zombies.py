@@ -1,4 +1,4 @@
-"""Workers that were thought dead and live, and workers that seem dead and are not: promise 2, with real processes."""
+"""Workers that are dead, that were thought dead, and that only seem so: promises 2 and 4, with real processes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ pytestmark = [pytest.mark.processes, pytest.mark.chaos]
 
 ROOT = Path(__file__).parents[2]
 LEASE_SECONDS = 2.0
+SWEEP_SECONDS = 0.2
+BUSY_MACHINE_SECONDS = 5.0
+"""What may come on top where other programs use the processors; far below any other limit that there is."""
 WAIT_SECONDS = 60
 
 
@@ -133,3 +137,23 @@ async def test_promise_2_a_long_job_on_a_busy_loop_is_run_once(client: Runtime, 
     assert await ref.result(WAIT_SECONDS) == owner.process.pid
     assert [row.reason for row in await ref.history()] == [Reason.SPAWNED, Reason.CLAIMED, Reason.SUCCEEDED]
     assert await owner.finish() == await other.finish() == {"stale": 0, "lost": 0}
+
+
+async def test_promise_4_what_a_killed_worker_ran_runs_again_after_the_lease_and_one_sweep(
+    client: Runtime, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    file = tmp_path / "go"
+    victim = await start_worker()
+    ref = await client.spawn(wait_for_file, file)
+    await claims(ref, 1)
+    heir = await start_worker()
+    victim.process.kill()
+    await victim.process.wait()
+    lease = (await ref.record()).lease_expires_at
+    assert lease is not None
+    await claims(ref, 2)
+    file.touch()
+    assert await ref.result(WAIT_SECONDS) == (2, heir.process.pid)
+    [rescued] = [row for row in await ref.history() if row.reason is Reason.LEASE_EXPIRED]
+    assert timedelta(0) < rescued.at - lease < timedelta(seconds=SWEEP_SECONDS + BUSY_MACHINE_SECONDS)
+    await heir.finish()

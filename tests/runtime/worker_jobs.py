@@ -33,9 +33,10 @@ async def poison(ctx: JobContext) -> None:
 @job(registry=REGISTRY, max_attempts=5)
 async def wait_for_file(ctx: JobContext, path: Path) -> tuple[int, int]:
     """Wait until a file is there; report progress all the time. Return the attempt, and the process that ran it."""
+    ctx.progress(attempt=ctx.attempt)
     while not path.exists():  # noqa: ASYNC240 - nobody announces it
-        ctx.progress(attempt=ctx.attempt)
         await asyncio.sleep(0.02)
+        ctx.progress(attempt=ctx.attempt)
     return ctx.attempt, os.getpid()
 
 

@@ -61,7 +61,9 @@ CREATE TABLE {schema}.jobs (
     autovacuum_vacuum_threshold = 2000,
     autovacuum_vacuum_insert_scale_factor = 0.1,
     autovacuum_analyze_scale_factor = 0.05,
-    autovacuum_vacuum_cost_delay = 0
+    autovacuum_vacuum_cost_delay = 0,
+    -- Giving the empty end of the file back takes an exclusive lock; the next jobs fill it.
+    vacuum_truncate = off
 );
 
 CREATE INDEX jobs_runnable ON {schema}.jobs (queue, priority, run_at, id)
@@ -231,7 +233,7 @@ CREATE TABLE {schema}.nodes (
     started_at timestamptz NOT NULL DEFAULT now(),
     seen_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT nodes_pkey PRIMARY KEY (name)
-);
+) WITH (fillfactor = 50);
 """
 
 
