@@ -109,22 +109,34 @@ class ChildProcess:
                 with contextlib.suppress(ProcessLookupError, PermissionError):  # it is ending (macOS: the latter)
                     os.killpg(self._process.pid, signal.SIGKILL)
 
+    def wait_ended(self, timeout_seconds: float | None = None) -> bool:
+        """Return True once it has ended, False if it has not in time.
+
+        It is not reaped, where the system tells of its end otherwise: what it has started can still be killed, and what
+        it printed be read.
+        """
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if self._exit_descriptor is not None:
+                return bool(multiprocessing.connection.wait([self._exit_descriptor], left))
+            if self.poll() is not None:
+                return True
+            if left == 0:
+                return False
+            time.sleep(_POLL_INTERVAL_SECONDS)
+
     def wait(self, timeout_seconds: float | None = None) -> int:
-        """Return its return code when it has ended; then nothing of it is left, in the system or here.
+        """Reap it when it has ended. Returns its return code; nothing of it is left then, in the system or here.
 
         Raises:
             TimeoutError: it runs on.
         """
-        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         # Not Popen's wait: it reaps without our lock, and the id that a kill is about could be somebody else's by then.
-        while (returncode := self.poll()) is None:
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                raise TimeoutError(f"process {self.pid} has not ended within {timeout_seconds:g} s")
-            if self._exit_descriptor is None:
-                time.sleep(_POLL_INTERVAL_SECONDS)
-            else:
-                multiprocessing.connection.wait([self._exit_descriptor], left)
+        if not self.wait_ended(timeout_seconds):
+            raise TimeoutError(f"process {self.pid} has not ended within {timeout_seconds:g} s")
+        with self._lock:
+            returncode = self._process.wait()
         self._close()
         return returncode
 

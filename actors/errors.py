@@ -15,6 +15,8 @@
     ├── JobNotFound
     ├── ResultExpired                 the job completed, and its result was not to be kept any longer
     ├── RuntimeStopped                the runtime is not running (any more)
+    ├── ProcessDied                   the process that ran a job died
+    │   └── MemoryLimitExceeded       killed: the job took more than its memory_limit_bytes
     ├── TransitionRefused             a write that lost; the row stays as it was
     │   ├── InvalidTransition         the state machine has no such edge
     │   └── StaleAttempt              another attempt owns the job now
@@ -137,6 +139,14 @@ class JobNotFound(CallboardError, LookupError):
 
 class RuntimeStopped(CallboardError):
     """The runtime has not started, or has stopped. Jobs are not touched by that."""
+
+
+class ProcessDied(CallboardError):
+    """The process that ran a job died, or had to be killed, before the function had ended. The attempt has failed."""
+
+
+class MemoryLimitExceeded(ProcessDied):
+    """The job's process was killed because it took more memory than ``memory_limit_bytes``."""
 
 
 class TransitionRefused(CallboardError):

@@ -263,6 +263,9 @@ class Telemetry(Protocol):
     def lease_failed(self, reason: str) -> None:
         """A renewal failed (``error``) or found the lease lost (``lost``)."""
 
+    def job_process_ended(self, reason: str) -> None:
+        """A child process for jobs ended: ``reason`` is a ``ProcessEnd``. Any thread."""
+
     def statement(self, operation: str, seconds: float) -> None:
         """One of the store's own statements took so long."""
 
@@ -286,6 +289,9 @@ class NoTelemetry:
         """Ignore."""
 
     def lease_failed(self, reason: str) -> None:
+        """Ignore."""
+
+    def job_process_ended(self, reason: str) -> None:
         """Ignore."""
 
     def statement(self, operation: str, seconds: float) -> None:

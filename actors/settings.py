@@ -46,6 +46,16 @@ class Settings(BaseSettings):
     )
     node_name: str | None = Field(None, description="Name of this process in history and listings; default host:pid.")
     event_loop_threadpool_max_workers: Count = Field(43, description="Threads for jobs with executor='thread'.")
+    job_processes: Count | None = Field(
+        None, description="Child processes for jobs with executor='process'; None: one for each available core."
+    )
+    job_process_max_jobs: Count = Field(1000, description="A child process that has run so many jobs is replaced.")
+    job_process_max_memory_bytes: Bytes = Field(
+        2**30, description="One whose resident memory is above this after a job is replaced."
+    )
+    job_process_start_timeout_seconds: Seconds = Field(
+        60, description="One must start, and import a job's module, within this time."
+    )
     use_uvloop: bool = Field(False, description="Let the command line run on uvloop (extra `uvloop`).")
     poll_interval_seconds: Seconds = Field(1.0, description="How often to look for jobs when no wake-up comes.")
     claim_batch_size: Count = Field(500, description="Most jobs that one claim takes.")

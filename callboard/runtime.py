@@ -15,6 +15,7 @@ import pykka
 
 from callboard.actors.clock import Clock, SystemClock
 from callboard.actors.errors import ConfigurationError, RuntimeStopped, StoreUnavailable
+from callboard.actors.executors.job_finder import refuse_while_importing
 from callboard.actors.jobs.definition import JobRegistry, default_registry
 from callboard.actors.jobs.identifier import uuid7
 from callboard.actors.jobs.spawning import Spawning
@@ -143,9 +144,10 @@ class Runtime(JobClient):
 
         Raises:
             StoreUnavailable, ServerTooOld, SchemaMissing, SchemaMismatch: the database is not usable; nothing runs.
-            ConfigurationError: the metrics port is taken, there can be no admin socket in its folder, or the runtime
-                was started before.
+            ConfigurationError: the metrics port is taken, there can be no admin socket in its folder, the runtime was
+                started before, or a module starts it that a job's child process imports.
         """
+        refuse_while_importing()
         if self._started:
             raise ConfigurationError("this runtime was started before; make a new Runtime to start again")
         self._started = True
@@ -380,6 +382,13 @@ class Runtime(JobClient):
             self._parts.keeper.beat()
             threads = self._worker.threads
             self.telemetry.set_job_threads(busy=threads.busy, idle=threads.idle, abandoned=threads.abandoned)
+            processes = self._worker.processes.processes()
+            busy = sum(process.is_busy for process in processes)
+            self.telemetry.set_job_processes(
+                busy=busy,
+                idle=len(processes) - busy,
+                memory_bytes=sum(process.memory_bytes for process in processes),
+            )
 
     async def _check_store(self) -> None:
         try:

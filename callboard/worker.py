@@ -12,6 +12,8 @@ from callboard.actors.claimer import Claimer, Look
 from callboard.actors.clock import Clock
 from callboard.actors.errors import StoreError, StoreUnavailable
 from callboard.actors.executors.event_loop import EventLoopExecutor
+from callboard.actors.executors.process import ProcessExecutor, available_cores
+from callboard.actors.executors.process_limits import ProcessLimits
 from callboard.actors.executors.thread import ThreadExecutor
 from callboard.actors.jobs.actor import JobEnvironment
 from callboard.actors.jobs.decide import Policy
@@ -47,6 +49,8 @@ LAST_WRITES_SECONDS = 10.0
 """How long a stop waits, after the last function has ended, for the database to take the last transitions."""
 LAST_CLAIM_SECONDS = 1.0
 """How long a stop waits at least for a claim that is under way."""
+PROCESSES_END_SECONDS = 3.0
+"""How long a stop waits for idle job processes, which are killed after a third of it."""
 GOODBYE_SECONDS = 5.0
 _REMEMBERED_CANCELS = 1000
 
@@ -97,6 +101,15 @@ class Worker:
         self.outbox = Outbox()
         self.running = RunningJobs(settings.queues)
         self.threads = ThreadExecutor(settings.event_loop_threadpool_max_workers)
+        self.processes = ProcessExecutor(
+            settings.job_processes or available_cores(),
+            ProcessLimits(
+                max_jobs=settings.job_process_max_jobs,
+                max_memory_bytes=settings.job_process_max_memory_bytes,
+                start_timeout_seconds=settings.job_process_start_timeout_seconds,
+            ),
+            telemetry.job_process_ended,
+        )
         self.retry = default_wait(settings.retry_initial_seconds, settings.retry_max_seconds)
         self.policy = Policy(unknown_kind_grace_seconds=settings.unknown_kind_grace_seconds)
         self.environment = self._make_environment(registry, waiters, clock)
@@ -105,7 +118,7 @@ class Worker:
         settings = self._settings
         return JobEnvironment(
             registry=registry,
-            executors={"async": EventLoopExecutor(self._loop), "thread": self.threads},
+            executors={"async": EventLoopExecutor(self._loop), "thread": self.threads, "process": self.processes},
             services=self,
             outbox=self.outbox,
             running=self.running,
@@ -228,6 +241,7 @@ class Worker:
         """End what ``start`` began. After the actors have ended."""
         try:
             await asyncio.to_thread(self.threads.close, self._settings.cancel_grace_seconds)
+            await asyncio.to_thread(self.processes.close, PROCESSES_END_SECONDS)
             await asyncio.to_thread(self._parts.keeper.stop)
         finally:
             try:

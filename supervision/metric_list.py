@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Final, get_args
 
 from callboard.actors.dead_letters import DeadLetterReason
+from callboard.actors.executors.process_limits import ProcessEnd
 from callboard.actors.jobs.state import EDGES, TERMINAL, UNFINISHED, Reason, Status
 from callboard.actors.statistics import STOP_REASONS
 
@@ -129,6 +130,7 @@ LEASE_FAILURES: Final = ("error", "lost")
 REFUSAL_CAUSES: Final = ("invalid", "missing", "stale")
 RESCUE_REASONS: Final = (Reason.DEADLINE.value, Reason.LEASE_EXPIRED.value)
 STRATEGIES: Final = ("one_for_one",)
+PROCESS_STATES: Final = ("busy", "idle")
 THREAD_STATES: Final = ("abandoned", "busy", "idle")
 
 # Runtime
@@ -228,6 +230,16 @@ JOB_THREADS: Final = _gauge(
     "Threads for jobs; an abandoned one still runs code whose attempt is over.",
     Label("state", THREAD_STATES),
 )
+JOB_PROCESSES: Final = _gauge(
+    "job_processes", "Child processes for jobs; one of them runs one job at a time.", Label("state", PROCESS_STATES)
+)
+JOB_PROCESS_MEMORY: Final = _gauge("job_process_memory_bytes", "Resident memory of all child processes for jobs.")
+JOB_PROCESS_ENDS: Final = _counter(
+    "job_process_ends_total",
+    "Child processes for jobs that ended: by themselves, by a job's memory limit, because they did not begin in time, "
+    "worn out, or because an attempt that had to stop did not.",
+    Label("reason", _values(get_args(ProcessEnd))),
+)
 JOB_RUN_SECONDS: Final = _histogram(
     "job_run_seconds",
     "Execution time of one attempt, by the status that it led to.",
@@ -305,6 +317,9 @@ SECTIONS: Final[dict[str, tuple[MetricFamily, ...]]] = {
         JOBS_RUNNING,
         JOB_SLOTS,
         JOB_THREADS,
+        JOB_PROCESSES,
+        JOB_PROCESS_MEMORY,
+        JOB_PROCESS_ENDS,
         JOB_RUN_SECONDS,
         JOB_WAIT_SECONDS,
         JOB_LEASE_FAILURES,

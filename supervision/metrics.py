@@ -40,6 +40,9 @@ _MEASURED = (
     families.JOB_TRANSITIONS_REJECTED,
     families.JOB_SLOTS,
     families.JOB_THREADS,
+    families.JOB_PROCESSES,
+    families.JOB_PROCESS_MEMORY,
+    families.JOB_PROCESS_ENDS,
     families.JOB_LEASE_FAILURES,
     families.JOB_RESCUES,
     families.METRICS_REFRESH_ERRORS,
@@ -85,7 +88,12 @@ class PrometheusTelemetry(Collector):
         self._statement_times = Distribution(families.DB_QUERY_SECONDS.labels, families.FAST_BUCKETS, self._guard)
         self._numbers = {family: Numbers(family, self._guard) for family in _MEASURED}
         self._numbers[families.SUPERVISORS_ALIVE].set(value=0)
-        for family in (families.JOB_LEASE_FAILURES, families.JOB_RESCUES, families.METRICS_REFRESH_ERRORS):
+        for family in (
+            families.JOB_LEASE_FAILURES,
+            families.JOB_PROCESS_ENDS,
+            families.JOB_RESCUES,
+            families.METRICS_REFRESH_ERRORS,
+        ):
             # Known in advance, so there from the start: a rate needs the 0 before the first 1.
             for value in family.labels[0].values or ():
                 self._numbers[family].set(value, value=0)
@@ -125,6 +133,10 @@ class PrometheusTelemetry(Collector):
     def lease_failed(self, reason: str) -> None:
         """Count a renewal that failed (``error``) or found the lease lost (``lost``)."""
         self._add(families.JOB_LEASE_FAILURES, reason)
+
+    def job_process_ended(self, reason: str) -> None:
+        """Count a child process for jobs that ended."""
+        self._add(families.JOB_PROCESS_ENDS, reason)
 
     def statement(self, operation: str, seconds: float) -> None:
         """Count one of the store's own statements and its time."""
@@ -197,6 +209,13 @@ class PrometheusTelemetry(Collector):
         with self._lock:
             for state, threads in (("abandoned", abandoned), ("busy", busy), ("idle", idle)):
                 self._numbers[families.JOB_THREADS].set(state, value=threads)
+
+    def set_job_processes(self, *, busy: int, idle: int, memory_bytes: int) -> None:
+        """Set how many child processes for jobs there are, by what they do, and what they occupy together."""
+        with self._lock:
+            for state, processes in (("busy", busy), ("idle", idle)):
+                self._numbers[families.JOB_PROCESSES].set(state, value=processes)
+            self._numbers[families.JOB_PROCESS_MEMORY].set(value=memory_bytes)
 
     def store_summary_refreshed(self, summary: StoreSummary, *, at: datetime, duration_seconds: float) -> None:
         """Replace the numbers read from the database, which scrapes show until the next call.

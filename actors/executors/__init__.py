@@ -1,1 +1,1 @@
-"""Where a job's function runs: on the event loop or in threads."""
+"""Where a job's function runs: on the event loop, in threads or in child processes."""

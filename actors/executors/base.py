@@ -20,10 +20,10 @@ class Execution(Protocol):
         """Ask the code to end. It may clean up first; ``on_finish`` tells when it has ended."""
 
     def abandon(self) -> bool:
-        """Stop waiting for the code: from now on whatever it does is nobody's business.
+        """Stop waiting for the code: from now on whatever it does is nobody's business. A process is killed.
 
         Returns:
-            False if it had ended already: ``on_finish`` was called, or is about to be.
+            False if it had ended already (``on_finish`` was called, or is about to be), or was abandoned before.
         """
 
 
@@ -38,4 +38,4 @@ class Executor(Protocol):
         """How many abandoned calls still run."""
 
     def close(self, timeout_seconds: float) -> None:
-        """Take no more calls and wait for idle threads to end. Calls under way were ended before."""
+        """Take no more calls and wait for idle threads and processes to end. Calls under way were ended before."""

@@ -62,8 +62,8 @@ class EventLoopExecution:
         self._task.cancel()
 
     def abandon(self) -> bool:
-        """Stop waiting for the task. False if it had ended."""
-        if self._task.done():
+        """Stop waiting for the task. False if it had ended, or was abandoned before."""
+        if self._task.done() or self._on_finish is None:
             return False
         self._on_finish = None
         self._executor.keep_abandoned(self._task)

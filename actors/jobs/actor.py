@@ -122,7 +122,7 @@ class JobActor(EventActor):
     def _start_code(self, definition: JobDefinition[..., Any]) -> None:
         claimed, environment = self._claimed, self._environment
         self._context = JobContext(claimed, environment.services)
-        call = Call(definition, self._context, claimed.arguments, environment.result_limit_bytes)
+        call = Call(definition, self._context, claimed, environment.result_limit_bytes)
         send = self.actor_ref.send
         if claimed.deadline is not None:
             left = max(0.0, (claimed.deadline - environment.clock.now()).total_seconds())

@@ -12,6 +12,8 @@ from callboard.actors.errors import InvalidResult, PayloadTooLarge
 
 from .context import JobContext
 from .definition import JobDefinition
+from .judgement import Failure, Judgement
+from .types import ClaimedJob
 
 
 class Returned(NamedTuple):
@@ -27,26 +29,32 @@ class Raised(NamedTuple):
     exception: BaseException
 
 
-Outcome: TypeAlias = Returned | Raised
+class Judged(NamedTuple):
+    """The function raised in another process, and this is what it means."""
+
+    judgement: Judgement
+
+
+Outcome: TypeAlias = Returned | Raised | Judged
 
 
 class Call:
     """A function with its arguments, to be run once by an executor."""
 
-    __slots__ = ("_arguments", "_result_limit_bytes", "context", "definition")
+    __slots__ = ("claimed", "context", "definition", "result_limit_bytes")
 
     def __init__(
-        self, definition: JobDefinition[..., Any], context: JobContext, arguments: str, result_limit_bytes: int
+        self, definition: JobDefinition[..., Any], context: JobContext, claimed: ClaimedJob, result_limit_bytes: int
     ) -> None:
         self.definition = definition
         self.context = context
-        self._arguments = arguments
-        self._result_limit_bytes = result_limit_bytes
+        self.claimed = claimed
+        self.result_limit_bytes = result_limit_bytes
 
     async def run(self) -> Outcome:
         """Await a coroutine function. Whatever it raises is its outcome; only ``GeneratorExit`` goes on."""
         try:
-            args, kwargs = self.definition.signature.decode(self._arguments, self.context)
+            args, kwargs = self.definition.signature.decode(self.claimed.arguments, self.context)
             return Returned(self._encode(await self.definition.function(*args, **kwargs)))
         except GeneratorExit:  # a coroutine that is closed must not go on
             raise
@@ -58,7 +66,7 @@ class Call:
     def run_blocking(self) -> Outcome:
         """Call a plain function. Never raises."""
         try:
-            args, kwargs = self.definition.signature.decode(self._arguments, self.context)
+            args, kwargs = self.definition.signature.decode(self.claimed.arguments, self.context)
             return Returned(self._encode(self.definition.function(*args, **kwargs)))
         except BaseException as exception:  # noqa: BLE001 - as above
             return Raised(exception)
@@ -71,11 +79,11 @@ class Call:
                 f"job {self.definition.kind} returned {type(value).__name__}, which cannot be stored: {error}. "
                 f"Return what its annotation says, in types that pydantic can write as JSON"
             ) from error
-        if text is not None and len(text) > self._result_limit_bytes // 4:
+        if text is not None and len(text) > self.result_limit_bytes // 4:
             size = len(text.encode())
-            if size > self._result_limit_bytes:
+            if size > self.result_limit_bytes:
                 raise PayloadTooLarge(
-                    f"job {self.definition.kind} returned {size:,} bytes of JSON; at most {self._result_limit_bytes:,} "
+                    f"job {self.definition.kind} returned {size:,} bytes of JSON; at most {self.result_limit_bytes:,} "
                     f"are stored (CALLBOARD_RESULT_LIMIT_BYTES). Store it elsewhere and return where"
                 )
         return text
@@ -83,4 +91,10 @@ class Call:
 
 def was_cancelled(outcome: Outcome) -> bool:
     """Tell whether the code ended because it was cancelled."""
-    return isinstance(outcome, Raised) and isinstance(outcome.exception, asyncio.CancelledError)
+    match outcome:
+        case Raised(exception):
+            return isinstance(exception, asyncio.CancelledError)
+        case Judged(Failure(was_cancelled=True)):
+            return True
+        case _:
+            return False

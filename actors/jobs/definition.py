@@ -19,8 +19,11 @@ from .signature import JobSignature
 P = ParamSpec("P")
 R = TypeVar("R")
 
-ExecutorName = Literal["async", "thread"]
-EXECUTORS: Final[tuple[str, ...]] = ("async", "thread")
+ExecutorName = Literal["async", "thread", "process"]
+EXECUTORS: Final[tuple[str, ...]] = ("async", "thread", "process")
+
+LEAST_MEMORY_LIMIT_BYTES: Final = 64 * 2**20
+"""The interpreter and Callboard alone take about 40 MiB."""
 
 
 class JobDefinition(Generic[P, R]):
@@ -29,7 +32,8 @@ class JobDefinition(Generic[P, R]):
     Attributes:
         kind: the name under which jobs are stored; workers find the function by it.
         function: the decorated function.
-        executor: ``async`` (on the event loop) or ``thread``.
+        executor: ``async`` (on the event loop), ``thread`` or ``process``.
+        memory_limit_bytes: of its process; None is unlimited.
         spawn_options: the options of its spawns, unless a spawn says otherwise.
         retry: the wait strategy between attempts; None takes the runtime's.
         retry_on: exceptions that another attempt may mend.
@@ -44,11 +48,13 @@ class JobDefinition(Generic[P, R]):
         spawn_options: SpawnOptions,
         retry: WaitStrategy | None,
         retry_on: tuple[type[Exception], ...],
+        memory_limit_bytes: int | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.kind = kind
         self.executor = executor
+        self.memory_limit_bytes = memory_limit_bytes
         self.spawn_options = spawn_options
         self.retry = retry
         self.retry_on = retry_on
@@ -151,6 +157,7 @@ def job(
     *,
     kind: str | None = None,
     executor: ExecutorName | None = None,
+    memory_limit_bytes: int | None = None,
     retry: WaitStrategy | None = None,
     retry_on: type[Exception] | tuple[type[Exception], ...] = Exception,
     registry: JobRegistry = default_registry,
@@ -162,7 +169,10 @@ def job(
         kind: its stored name (default: ``module.qualname``). Keep it when you rename the function.
         executor: ``"async"`` for ``async def`` (the default there): runs on the event loop and must not block it.
             ``"thread"`` (the default for plain functions): runs in a worker thread; a coroutine function gets that
-            thread's own event loop.
+            thread's own event loop. ``"process"``: runs in a child process, which is killed if the function does not
+            end in time; it must stand at the top level of a module, as the child imports it by name.
+        memory_limit_bytes: of its process (only with ``executor="process"``): resident memory, the interpreter's and
+            the imports' included. Beyond it the process is killed and the attempt fails. Default: none.
         retry: a tenacity wait strategy for the time between attempts (default: the settings' exponential backoff
             with jitter).
         retry_on: exceptions after which another attempt makes sense (default: every ``Exception``).
@@ -189,6 +199,7 @@ def job(
             )
         chosen = executor or ("async" if inspect.iscoroutinefunction(function) else "thread")
         _check_executor(function, chosen)
+        _check_memory_limit(function, chosen, memory_limit_bytes)
         definition: JobDefinition[..., Any] = JobDefinition(
             function,
             kind=kind or default_kind(function),
@@ -196,6 +207,7 @@ def job(
             spawn_options=spawn_options,
             retry=retry,
             retry_on=exceptions,
+            memory_limit_bytes=memory_limit_bytes,
         )
         registry.add(definition)
         return definition
@@ -233,15 +245,50 @@ def _check_executor(function: Callable[..., Any], executor: str) -> None:
             f"block the event loop; leave the executor out or write executor='thread'"
         )
 
+    if executor == "process":
+        _check_importable(function)
+
+
+def _check_importable(function: Callable[..., Any]) -> None:
+    if "<" in function.__qualname__:
+        raise JobDefinitionError(
+            f"job {function.__qualname__}: executor 'process' needs a function at the top level of a module, as the "
+            f"child process imports it by name; move it there"
+        )
+    if importable_module(function) == "__main__":
+        raise JobDefinitionError(
+            f"job {function.__qualname__}: executor 'process' needs a function in a module that can be imported, and "
+            f"this one was typed in or read from standard input; write it into a file"
+        )
+
+
+def _check_memory_limit(function: Callable[..., Any], executor: str, limit_bytes: object) -> None:
+    if limit_bytes is None:
+        return
+    if executor != "process":
+        raise JobDefinitionError(
+            f"job {function.__qualname__}: memory_limit_bytes needs executor='process', got executor {executor!r}, "
+            f"whose jobs share the worker's memory"
+        )
+    if not isinstance(limit_bytes, int) or isinstance(limit_bytes, bool) or limit_bytes < LEAST_MEMORY_LIMIT_BYTES:
+        raise JobDefinitionError(
+            f"job {function.__qualname__}: memory_limit_bytes: got {limit_bytes!r}, expected an int of at least "
+            f"{LEAST_MEMORY_LIMIT_BYTES:,}: the interpreter and the imports count, too"
+        )
+
 
 def default_kind(function: Callable[..., Any]) -> str:
-    """Return ``module.qualname``; a script's ``__main__`` counts as the module a worker would import."""
-    module = function.__module__
-    if module == "__main__":
-        main = sys.modules["__main__"]
-        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
-        module = spec.name.removesuffix(".__main__") if spec else Path(file).stem if file else "__main__"
-    return f"{module}.{function.__qualname__}"
+    """Return ``module.qualname``, with the module's name as a worker would import it."""
+    return f"{importable_module(function).removesuffix('.__main__')}.{function.__qualname__}"
+
+
+def importable_module(function: Callable[..., Any]) -> str:
+    """Return the name by which another process imports a function's module; ``__main__`` if none can."""
+    if function.__module__ != "__main__":
+        return function.__module__
+    main = sys.modules["__main__"]
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    return spec.name if spec else Path(file).stem if file else "__main__"
 
 
 def _identity(function: Callable[..., Any]) -> str:

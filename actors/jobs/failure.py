@@ -24,8 +24,8 @@ def describe(exception: BaseException) -> dict[str, Any]:
     lines = traceback.format_exception(exception_type, exception, _without_own_frames(exception.__traceback__))
     return {
         "type": f"{module}{exception_type.__qualname__}",
-        "message": _storable(_message(exception))[:MESSAGE_LIMIT_CHARACTERS],
-        "traceback": _storable("".join(lines))[-TRACEBACK_LIMIT_CHARACTERS:],
+        "message": storable(_message(exception))[:MESSAGE_LIMIT_CHARACTERS],
+        "traceback": storable("".join(lines))[-TRACEBACK_LIMIT_CHARACTERS:],
     }
 
 
@@ -47,6 +47,6 @@ def _without_own_frames(frames: TracebackType | None) -> TracebackType | None:
     return frames
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Replace what PostgreSQL's text cannot hold: NUL characters and lone surrogates."""
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()

@@ -12,19 +12,11 @@ import pytest
 
 from callboard.actors import child_process
 from callboard.actors.child_process import ChildProcess, resident_memory_bytes
+from tests.support.processes import is_running
 from tests.support.waiting import wait_until
 
 PATIENCE_SECONDS = 20.0
 SLEEPS = (sys.executable, "-S", "-c", "import time; print('up', flush=True); time.sleep(600)")
-
-
-def running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    state = subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return not state.stdout.startswith("Z") and bool(state.stdout)
 
 
 def first_line(child: ChildProcess) -> str:
@@ -53,10 +45,10 @@ def test_a_kill_takes_along_what_the_child_has_started(has_descriptors: bool, mo
     )
     with ChildProcess((sys.executable, "-S", "-c", program), captures_output=True) as child:
         grandchild = int(first_line(child))
-        assert running(grandchild)
+        assert is_running(grandchild)
         child.kill()
         assert child.wait(PATIENCE_SECONDS) == -signal.SIGKILL
-        wait_until(lambda: not running(grandchild))
+        wait_until(lambda: not is_running(grandchild))
 
 
 def test_a_wait_has_an_end_and_a_kill_ends_a_wait() -> None:
@@ -121,9 +113,9 @@ def test_a_child_ends_with_its_parent_also_by_kill_9() -> None:
     with parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        assert running(child)
+        assert is_running(child)
         parent.kill()
-        wait_until(lambda: not running(child))
+        wait_until(lambda: not is_running(child))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")

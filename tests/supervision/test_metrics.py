@@ -72,6 +72,8 @@ def filled() -> PrometheusTelemetry:
     telemetry.process_exited("1", "asked")
     telemetry.set_job_slots("default", 100)
     telemetry.set_job_threads(busy=1, idle=2, abandoned=0)
+    telemetry.set_job_processes(busy=1, idle=1, memory_bytes=80_000_000)
+    telemetry.job_process_ended("memory_limit")
     telemetry.store_summary_refreshed(
         StoreSummary(
             counts=(

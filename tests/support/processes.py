@@ -17,3 +17,9 @@ def processes_naming(path: Path) -> list[int]:
             if os.fsencode(path) in (process / "cmdline").read_bytes():
                 found.append(int(process.name))
     return found
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process lives; one that has ended and waits to be reaped does not."""
+    listing = subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return listing.stdout.strip() != "" and not listing.stdout.startswith("Z")

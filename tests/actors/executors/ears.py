@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 20.0
 def call_of(function: Callable[..., Any], **options: Any) -> Call:
     """Return a call of a function as a job."""
     definition = job(registry=JobRegistry(), **options)(function)
-    return Call(definition, JobContext(claimed(), Services()), "{}", 1_000_000)
+    return Call(definition, JobContext(claimed(), Services()), claimed(), 1_000_000)
 
 
 class Ears:

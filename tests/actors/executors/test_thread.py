@@ -316,7 +316,7 @@ def test_a_closed_executor_takes_no_calls_and_its_threads_have_ended(executor: T
     executor.close(PATIENCE_SECONDS)
     assert ears.start_thread is not None
     assert not ears.start_thread.is_alive()
-    with pytest.raises(RuntimeError, match="the thread executor is closed"):
+    with pytest.raises(RuntimeError, match="the executor is closed"):
         start(executor, lambda: 1)
     executor.close(PATIENCE_SECONDS)
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from callboard.actors.errors import InvalidArguments, InvalidResult, PayloadTooLarge
-from callboard.actors.jobs.call import Call, Outcome, Raised, Returned, was_cancelled
+from callboard.actors.jobs.call import Call, Judged, Outcome, Raised, Returned, was_cancelled
 from callboard.actors.jobs.context import JobContext
 from callboard.actors.jobs.definition import JobRegistry, job
+from callboard.actors.jobs.judgement import Failure
 from tests.actors.jobs.builders import Services, claimed
 
 LIMIT = 1000
@@ -24,9 +25,10 @@ def run(function: Callable[..., Any], arguments: str = "{}") -> Outcome:
 
     as_coroutine.__annotations__ = function.__annotations__
     as_coroutine.__signature__ = __import__("inspect").signature(function)  # type: ignore[attr-defined]
-    context = JobContext(claimed(), Services())
-    blocking = Call(job(registry=JobRegistry())(function), context, arguments, LIMIT).run_blocking()
-    awaited = asyncio.run(Call(job(registry=JobRegistry())(as_coroutine), context, arguments, LIMIT).run())
+    attempt = claimed(arguments=arguments)
+    context = JobContext(attempt, Services())
+    blocking = Call(job(registry=JobRegistry())(function), context, attempt, LIMIT).run_blocking()
+    awaited = asyncio.run(Call(job(registry=JobRegistry())(as_coroutine), context, attempt, LIMIT).run())
     assert type(blocking) is type(awaited)
     if isinstance(blocking, Raised) and isinstance(awaited, Raised):
         assert type(blocking.exception) is type(awaited.exception)
@@ -105,5 +107,7 @@ def test_the_limit_of_results_counts_bytes_and_is_exact(character: str) -> None:
 
 def test_was_cancelled() -> None:
     assert was_cancelled(Raised(asyncio.CancelledError()))
+    assert was_cancelled(Judged(Failure({}, was_cancelled=True)))
+    assert not was_cancelled(Judged(Failure({})))
     assert not was_cancelled(Raised(ValueError()))
     assert not was_cancelled(Returned(None))

@@ -10,7 +10,7 @@ import pytest
 from tenacity import stop_after_attempt, wait_fixed, wait_random
 
 from callboard.actors.errors import ConfigurationError, JobDefinitionError, UnknownJobKind
-from callboard.actors.jobs.definition import ConfiguredJob, JobRegistry, default_kind, job
+from callboard.actors.jobs.definition import ConfiguredJob, JobRegistry, default_kind, importable_module, job
 
 
 async def coroutine(a: int) -> int:
@@ -77,7 +77,17 @@ class Callable_:  # noqa: N801
     ("function", "said", "substance"),
     [
         (plain, {"executor": "async"}, "needs an `async def`"),
-        (plain, {"executor": "cloud"}, "'cloud' is unknown; expected one of async, thread"),
+        (plain, {"executor": "cloud"}, "'cloud' is unknown; expected one of async, thread, process"),
+        (plain, {"memory_limit_bytes": 2**30}, "memory_limit_bytes needs executor='process', got executor 'thread'"),
+        (coroutine, {"memory_limit_bytes": 2**30}, "memory_limit_bytes needs executor='process', got executor 'async'"),
+        (
+            plain,
+            {"executor": "process", "memory_limit_bytes": 1000},
+            "got 1000, expected an int of at least 67,108,864",
+        ),
+        (plain, {"executor": "process", "memory_limit_bytes": "1 GB"}, "memory_limit_bytes: got '1 GB'"),
+        (plain, {"executor": "process", "memory_limit_bytes": True}, "memory_limit_bytes: got True"),
+        (lambda: None, {"executor": "process"}, "needs a function at the top level of a module"),
         (Callable_(), {}, "expects a function, got Callable_"),
         (functools.partial(plain, 1), {}, "expects a function, got partial"),
         (int, {}, "expects a function, got type"),
@@ -99,6 +109,22 @@ def test_what_cannot_work_is_refused_and_not_registered(
     with pytest.raises(ConfigurationError, match=substance):
         job(registry=registry, **said)(function)
     assert registry.kinds() == []
+
+
+def test_a_process_job_has_its_limit(registry: JobRegistry) -> None:
+    definition = job(registry=registry, executor="process", memory_limit_bytes=2**30)(plain)
+    assert (definition.executor, definition.memory_limit_bytes) == ("process", 2**30)
+    assert job(registry=registry, executor="process")(coroutine).is_coroutine
+
+
+def test_a_process_cannot_import_what_was_typed_in(registry: JobRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=None))
+
+    def typed_in() -> None: ...
+
+    typed_in.__module__, typed_in.__qualname__ = "__main__", "typed_in"
+    with pytest.raises(JobDefinitionError, match=r"in a module that can be imported, and this one was typed in"):
+        job(registry=registry, executor="process")(typed_in)
 
 
 def test_two_functions_of_one_kind_are_refused(registry: JobRegistry) -> None:
@@ -141,3 +167,4 @@ def test_a_scripts_jobs_have_the_name_that_a_worker_would_import(
     scripted.__qualname__ = "scripted"
     monkeypatch.setitem(sys.modules, "__main__", main)
     assert default_kind(scripted) == kind
+    assert importable_module(scripted).removesuffix(".__main__") == kind.removesuffix(".scripted")

@@ -43,7 +43,7 @@ def test_our_own_frames_above_the_function_are_left_out() -> None:
     def function() -> None:
         raise Trouble("here")
 
-    outcome = Call(function, JobContext(claimed(), Services()), "{}", 1000).run_blocking()
+    outcome = Call(function, JobContext(claimed(), Services()), claimed(), 1000).run_blocking()
     assert isinstance(outcome, Raised)
     traceback = describe(outcome.exception)["traceback"]
     assert 'raise Trouble("here")' in traceback

@@ -5,12 +5,21 @@ from typing import Any
 
 import pytest
 
-from callboard.actors.errors import InvalidArguments, InvalidResult, JobFailed, PayloadTooLarge
-from callboard.actors.jobs.call import Outcome, Raised, Returned
+from callboard.actors.errors import (
+    InvalidArguments,
+    InvalidResult,
+    JobDefinitionError,
+    JobFailed,
+    MemoryLimitExceeded,
+    PayloadTooLarge,
+    ProcessDied,
+)
+from callboard.actors.jobs.call import Judged, Outcome, Raised, Returned
 from callboard.actors.jobs.control import Abort, Parked, Retry, Snooze
 from callboard.actors.jobs.decide import Event, Fail, Park, Succeed
 from callboard.actors.jobs.decide import Snooze as SnoozeEvent
 from callboard.actors.jobs.interpret import interpret
+from callboard.actors.jobs.judgement import Failure
 from callboard.actors.jobs.state import WaitingOn
 from tests.actors.jobs.builders import JOB_ID
 
@@ -41,6 +50,9 @@ def test_answers_are_no_failures() -> None:
         (InvalidArguments("x"), 0.0, False),
         (InvalidResult("x"), 0.0, False),
         (PayloadTooLarge("x"), 0.0, False),
+        (JobDefinitionError("x"), 0.0, False),
+        (ProcessDied("x"), 42.0, True),
+        (MemoryLimitExceeded("x"), 42.0, True),
         (SystemExit("x"), 42.0, True),
         (KeyboardInterrupt("x"), 42.0, True),
         (GeneratorExit("x"), 0.0, False),
@@ -54,6 +66,15 @@ def test_an_exception_is_a_failure(exception: BaseException, delay: float, retry
     assert isinstance(event, Fail)
     assert (event.retry_delay_seconds, event.retryable) == (delay, retryable)
     assert event.error["message"].startswith("x")
+
+
+def test_what_another_process_has_judged_is_taken_as_it_is() -> None:
+    error = {"type": "ValueError", "message": "no", "traceback": None}
+    assert event_of(Judged(Failure(error))) == Fail(error, 42.0)
+    assert event_of(Judged(Failure(error, retry_delay_seconds=0.0))) == Fail(error, 0.0)
+    assert event_of(Judged(Failure(error, retryable=False))) == Fail(error, 0.0, retryable=False)
+    assert event_of(Judged(SnoozeEvent(5))) == SnoozeEvent(5)
+    assert event_of(Judged(Park(WaitingOn.CHILDREN))) == Park(WaitingOn.CHILDREN)
 
 
 def test_no_retry_on_takes_back_what_another_attempt_cannot_mend() -> None:
