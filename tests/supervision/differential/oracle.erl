@@ -149,8 +149,9 @@ answer({start_child, _}, {error, {Reason, Child}}) when is_tuple(Child), element
     {error, {start_failed, fault(Reason)}};
 answer({start_child, _}, {error, {already_started, _}}) -> {error, {already_started, pid}};
 answer({_, _}, {error, {start_failed, Reason}}) -> {error, {start_failed, fault(Reason)}};
-answer({start_child, #{}}, {error, Reason}) when is_atom(Reason) -> {error, Reason};
 answer(_, {error, failed}) -> {error, {start_failed, failed}};
+answer(_, {error, {'EXIT', _}}) -> {error, {start_failed, failed}};
+answer({start_child, _}, {error, Reason}) when is_atom(Reason) -> {error, Reason};
 answer(_, {error, {shutdown, _} = Reason}) -> {error, {start_failed, fault(Reason)}};
 answer(_, {error, _} = Error) -> name_only(Error);
 answer(_, {ok, undefined}) -> {ok, null};
