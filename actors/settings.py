@@ -71,6 +71,17 @@ class Settings(BaseSettings):
     )
     unknown_kind_grace_seconds: Seconds = Field(3600, description="How long a job of an unknown kind is put back.")
 
+    # Several worker processes (`callboard worker --processes`)
+    processes: Count = Field(1, description="Worker processes of `callboard worker`; more than 1 have a parent.")
+    process_start_timeout_seconds: Seconds = Field(60, description="How long a worker process may take to be ready.")
+    process_memory_limit_bytes: Bytes | None = Field(
+        None, description="Resident memory beyond which a worker process is replaced; None is no limit."
+    )
+    max_process_restarts: Annotated[int, Ge(0)] = Field(
+        10, description="More crashes of worker processes than this within the period end the parent."
+    )
+    process_restart_period_seconds: Count = Field(60, description="The period, in whole seconds.")
+
     # Retries
     retry_initial_seconds: Seconds = Field(1, description="Bound of the first retry's delay, drawn from 0 up; doubles.")
     retry_max_seconds: Seconds = Field(600, description="Longest delay between attempts.")

@@ -261,6 +261,11 @@ class Runtime(JobClient):
         """The socket that ``callboard actor`` uses, while it is served; None where it is not."""
         return None if self._admin is None else self._admin.path
 
+    def take_over(self, nodes: Sequence[str]) -> None:
+        """Take back at once what ran in processes that are dead for certain: see ``Incarnation.ended_nodes``."""
+        if self._worker is not None:
+            self._worker.take_over(nodes)
+
     async def stop_serving(self) -> None:
         """Stop serving ``/metrics`` and the probes; for a process whose successor serves them from now on."""
         endpoint, self._endpoint = self._endpoint, None

@@ -91,7 +91,7 @@ class Worker:
         self._spawning = spawning
         self._telemetry = telemetry
         self._node = node
-        self._ended_nodes = ended_nodes
+        self._ended_nodes = tuple(ended_nodes)
         self._claims_of_ended_until = clock.monotonic() + settings.statement_timeout_seconds
         self._loop = asyncio.get_running_loop()
         self._clock = clock
@@ -170,8 +170,6 @@ class Worker:
     async def start(self) -> None:
         """Prepare what the actors need. Before they start."""
         await self._parts.store.register_node(self._node)
-        for node in self._ended_nodes:
-            await self._parts.store.forget_node(node)
         self._parts.keeper.start(self._attempts_lost)
 
     # The life of jobs
@@ -185,6 +183,12 @@ class Worker:
     def look(self) -> None:
         """Look for jobs now: there may be some."""
         self._tell("claimer", Look())
+
+    def take_over(self, nodes: Sequence[str]) -> None:
+        """Take back at once what ran on these nodes, which are dead for certain."""
+        self._ended_nodes = (*self._ended_nodes, *nodes)
+        self._claims_of_ended_until = self._clock.monotonic() + self._settings.statement_timeout_seconds
+        self._tell("rescuer", Tick())
 
     def job_cancelled(self, job_id: UUID) -> None:
         """Stop a job's code, because the job is cancelled in the database."""
@@ -345,15 +349,18 @@ class Worker:
             self._tell("rescuer", Tick())
 
     async def _end_leases_of_ended(self) -> None:
-        if not self._ended_nodes:
+        nodes = self._ended_nodes
+        if not nodes:
             return
         # A claim that they had sent may still run in the database. It ends with the statement timeout at the latest, so
         # what it took is seen by the last of these calls.
         last = self._clock.monotonic() > self._claims_of_ended_until
-        expired = await self._parts.store.expire_leases(self._ended_nodes)
+        expired = await self._parts.store.expire_leases(nodes)
         if expired:
             _log.warning("%d jobs ran in processes that died; they are taken back now", expired)
-        if last:
+        for node in nodes:
+            await self._parts.store.forget_node(node)
+        if last and self._ended_nodes == nodes:
             self._ended_nodes = ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -50,6 +51,25 @@ def port_or_none(text: str) -> int | str:
     if text != "none" and not (text.isascii() and text.isdigit() and int(text) <= 65535):
         raise click.BadParameter(f"got {text!r}, expected a port from 1 to 65535, 0 for a free one, or none")
     return text if text == "none" else int(text)
+
+
+_UNITS: Final = {"": 1, "B": 1} | {
+    f"{letter}{infix}B": base**power
+    for power, letter in enumerate("KMGT", 1)
+    for infix, base in (("", 1000), ("i", 1024))
+}
+
+
+def byte_size(text: str) -> int:
+    """Read a number of bytes with its unit: ``512MiB``, ``1.5GB``, ``100000000``."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", text.strip(), re.ASCII)
+    unit = None if found is None else {name.lower(): size for name, size in _UNITS.items()}.get(found[2].lower())
+    size = 0 if found is None or unit is None else int(float(found[1]) * unit)
+    if size <= 0:
+        raise click.BadParameter(
+            f"got {text!r}, expected a number of bytes with a unit of {', '.join(filter(None, _UNITS))}: 512MiB"
+        )
+    return size
 
 
 database_url_option = click.option(

@@ -47,6 +47,18 @@ class SupervisorGaveUp(CallboardError):
     """Parts of a worker crashed too often in too short a time."""
 
 
+class WorkerProcessFailed(CallboardError):
+    """A worker process did not start, or such processes crashed too often.
+
+    Attributes:
+        code: what to exit with: that of the process that did not start, if it has one of ours.
+    """
+
+    def __init__(self, message: str, *, code: ExitCode = ExitCode.FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 _CODES: Final[tuple[tuple[type[CallboardError], ExitCode], ...]] = (
     (InvalidArguments, ExitCode.DATA),
     (PayloadTooLarge, ExitCode.DATA),
@@ -68,6 +80,8 @@ _NAMED_PASSWORD: Final = re.compile(r"(\bpassword=)[^&\s]+")
 
 def exit_code(error: CallboardError) -> ExitCode:
     """Return the exit code of a command that ended with ``error``."""
+    if isinstance(error, WorkerProcessFailed):
+        return error.code
     return next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.FAILED)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -14,25 +15,30 @@ from .output import iso
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-def configure_logging(level: str, form: str) -> None:
+def configure_logging(level: str, form: str, *, process: int | None = None) -> None:
     """Send the log of this process to stderr.
 
     Args:
         level: the least level shown, of Callboard's and everybody's loggers.
         form: ``text`` or ``json``.
+        process: the number of this process among several that share stderr; default (None): it is alone.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter(process) if form == "json" else TextFormatter(process))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.captureWarnings(True)
 
 
 class TextFormatter(logging.Formatter):
-    """``2026-11-24T20:41:33.123Z INFO callboard.runtime: message``, tracebacks below it. No passwords in URLs."""
+    """``2026-11-24T20:41:33.123Z INFO callboard.runtime: message``, tracebacks below it. No passwords in URLs.
 
-    def __init__(self) -> None:
-        super().__init__("{asctime} {levelname} {name}: {message}", style="{")
+    One of several processes says ``INFO [2] callboard.runtime: message``.
+    """
+
+    def __init__(self, process: int | None = None) -> None:
+        mark = "" if process is None else f"[{process}] "
+        super().__init__(f"{{asctime}} {{levelname}} {mark}{{name}}: {{message}}", style="{")
         self.converter = time.gmtime
         self.default_time_format = "%Y-%m-%dT%H:%M:%S"
         self.default_msec_format = "%s.%03dZ"
@@ -43,7 +49,14 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: timestamp, level, logger, message, what ``extra=`` added, exception. No passwords."""
+    """One JSON object a line: timestamp, level, logger, message, what ``extra=`` added, exception. No passwords.
+
+    One of several processes adds ``process``, its number among them, and ``pid``.
+    """
+
+    def __init__(self, process: int | None = None) -> None:
+        super().__init__()
+        self._process = {} if process is None else {"process": process, "pid": os.getpid()}
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record's line."""
@@ -52,6 +65,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **self._process,
         }
         document |= {name: value for name, value in vars(record).items() if name not in _STANDARD | document.keys()}
         if record.exc_info:

@@ -12,24 +12,33 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from callboard import ConfigurationError, Runtime, Settings
+from callboard.incarnation import Incarnation
 from callboard.supervision import admin_sockets
 
 from .errors import SupervisorGaveUp
-from .shutdown import ShutdownSignals
+from .shutdown import StopRequests
 
 _log = logging.getLogger("callboard.cli")
 
 _STDERR: Final = 2
 
 
-def serve(settings: Settings, signals: ShutdownSignals, *, work: bool, announce: Callable[[Runtime], None]) -> None:
-    """Run a runtime until a signal.
+def serve(
+    settings: Settings,
+    requests: StopRequests,
+    *,
+    work: bool,
+    announce: Callable[[Runtime], None],
+    incarnation: Incarnation | None = None,
+) -> None:
+    """Run a runtime until it is to stop.
 
     Args:
         settings: of the runtime.
-        signals: entered by the caller.
+        requests: what tells that it is to stop.
         work: whether it runs jobs.
         announce: called once it runs.
+        incarnation: what a parent process has decided; default: there is none.
 
     Raises:
         CallboardError: it could not start.
@@ -40,9 +49,9 @@ def serve(settings: Settings, signals: ShutdownSignals, *, work: bool, announce:
     # fifth of a busy worker's time.
     gc.collect()
     gc.freeze()
-    settings = _with_admin_socket(settings)
+    settings = with_admin_socket(settings)
     with asyncio.Runner(loop_factory=loop_factory(settings)) as runner:
-        runner.run(_serve(settings, signals, work=work, announce=announce))
+        runner.run(_serve(settings, requests, work=work, announce=announce, incarnation=incarnation))
 
 
 def loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -63,7 +72,7 @@ def loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] 
     return factory
 
 
-def _with_admin_socket(settings: Settings) -> Settings:
+def with_admin_socket(settings: Settings) -> Settings:
     """Unless a setting says otherwise, have an admin socket where ``callboard actor`` looks for it."""
     if "admin_socket_directory" in settings.model_fields_set:
         return settings
@@ -77,10 +86,15 @@ def _with_admin_socket(settings: Settings) -> Settings:
 
 
 async def _serve(
-    settings: Settings, signals: ShutdownSignals, *, work: bool, announce: Callable[[Runtime], None]
+    settings: Settings,
+    requests: StopRequests,
+    *,
+    work: bool,
+    announce: Callable[[Runtime], None],
+    incarnation: Incarnation | None,
 ) -> None:
-    stop = asyncio.create_task(signals.wait_stop())
-    runtime = Runtime(settings, work=work)
+    stop = asyncio.create_task(requests.wait_stop())
+    runtime = Runtime(settings, work=work, incarnation=incarnation)
     if not await _started(runtime, stop):
         return
     announce(runtime)
@@ -95,7 +109,7 @@ async def _serve(
         "stopping: running jobs have %.0f s to end; a second signal cuts that short, a third ends at once",
         settings.drain_timeout_seconds,
     )
-    signals.on_second(lambda: _hurry(runtime))
+    requests.on_second(lambda: _hurry(runtime))
     await runtime.stop()
     gave_up.cancel()
     _log.info("stopped")

@@ -18,6 +18,8 @@ _OPTIONS: Final = {
     "queues": "--queue",
     "metrics_port": "--metrics-port",
     "drain_timeout_seconds": "--drain-timeout",
+    "processes": "--processes",
+    "process_memory_limit_bytes": "--memory-limit",
 }
 
 
@@ -77,6 +79,8 @@ def worker_settings(
     metrics_port: int | str | None,
     drain_timeout: float | None,
     default_metrics_port: int,
+    processes: int | None = None,
+    memory_limit_bytes: int | None = None,
 ) -> Settings:
     """Return the settings of a process that works.
 
@@ -86,6 +90,8 @@ def worker_settings(
         metrics_port: of ``--metrics-port``: a port, "none", or None if it was not given.
         drain_timeout: of ``--drain-timeout``, or None.
         default_metrics_port: where neither the option nor the environment says one.
+        processes: of ``--processes``, or None.
+        memory_limit_bytes: of ``--memory-limit``, or None.
 
     Raises:
         ConfigurationError: as ``load_settings``, or a queue is given twice.
@@ -97,6 +103,10 @@ def worker_settings(
         overrides["metrics_port"] = None if metrics_port == "none" else metrics_port
     if drain_timeout is not None:
         overrides["drain_timeout_seconds"] = drain_timeout
+    if processes is not None:
+        overrides["processes"] = processes
+    if memory_limit_bytes is not None:
+        overrides["process_memory_limit_bytes"] = memory_limit_bytes
     settings = load_settings(database_url, **overrides)
     if "metrics_port" in settings.model_fields_set:
         return settings

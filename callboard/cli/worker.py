@@ -6,10 +6,12 @@ import logging
 
 import click
 
-from callboard import Runtime
+from callboard import ConfigurationError, Runtime
 from callboard.actors.jobs.definition import default_registry
 
 from .command import (
+    VERBOSE,
+    byte_size,
     command,
     database_url_option,
     drain_timeout_option,
@@ -23,6 +25,7 @@ from .modules import import_modules, queues_of_jobs, require_jobs
 from .serving import serve
 from .settings import DEFAULT_METRICS_PORT, require_database, worker_settings
 from .shutdown import ShutdownSignals
+from .worker_processes import WorkerOptions, serve_processes
 
 _log = logging.getLogger("callboard.cli")
 
@@ -30,6 +33,7 @@ _log = logging.getLogger("callboard.cli")
 _EXIT_CODES = """\b
 Exit codes:
   0    stopped in order
+  1    worker processes crashed too often (--processes)
   2    usage
   69   no database, or one without the schema that this code needs
   70   the root supervisor gave up
@@ -49,6 +53,19 @@ Exit codes:
     help=f"Where /metrics and the probes are; 0 takes a free one. Default: CALLBOARD_METRICS_PORT, or "
     f"{DEFAULT_METRICS_PORT}.",
 )
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Worker processes. More than one have a parent that supervises them. Default: CALLBOARD_PROCESSES, or 1.",
+)
+@click.option(
+    "--memory-limit",
+    type=byte_size,
+    metavar="SIZE",
+    help="Replace a process that uses more memory than this, say 512MiB, by a new one, and let its jobs end. "
+    "Default: CALLBOARD_PROCESS_MEMORY_LIMIT_BYTES, or no limit.",
+)
 @drain_timeout_option
 @log_format_option
 @log_level_option
@@ -57,6 +74,8 @@ def worker(
     queues: tuple[tuple[str, int], ...],
     database_url: str | None,
     metrics_port: int | str | None,
+    processes: int | None,
+    memory_limit: int | None,
     drain_timeout: float | None,
     log_format: str,
     log_level: str,
@@ -65,6 +84,9 @@ def worker(
 
     The first signal drains: no job is claimed any more, running ones may end within --drain-timeout, and the rest goes
     back to its queue without a counted attempt. A second signal ends the waiting, a third the process.
+
+    With --processes 4 a parent keeps four such processes running and passes signals on to them. It serves its own
+    metrics on --metrics-port, and the processes serve theirs on the ports above that one.
     """
     settings = worker_settings(
         database_url,
@@ -72,16 +94,29 @@ def worker(
         metrics_port=metrics_port,
         drain_timeout=drain_timeout,
         default_metrics_port=DEFAULT_METRICS_PORT,
+        processes=processes,
+        memory_limit_bytes=memory_limit,
     )
     require_database(settings)
     configure_logging(log_level, log_format)
+    if settings.processes > 1:
+        verbose = click.get_current_context().meta.get(VERBOSE, False)
+        with ShutdownSignals() as signals:
+            serve_processes(settings, signals, WorkerOptions(modules, log_level, log_format, verbose))
+        return
+    if settings.process_memory_limit_bytes is not None:
+        raise ConfigurationError(
+            f"--memory-limit: got {settings.process_memory_limit_bytes} bytes for a single process, and nobody to "
+            "replace it; expected --processes of at least 2"
+        )
     import_modules(modules)
     require_jobs(modules)
     with ShutdownSignals() as signals:
-        serve(settings, signals, work=True, announce=_announce)
+        serve(settings, signals, work=True, announce=announce)
 
 
-def _announce(runtime: Runtime) -> None:
+def announce(runtime: Runtime) -> None:
+    """Log what a worker is and does."""
     queues = ", ".join(f"{name}={slots}" for name, slots in runtime.settings.queues.items())
     metrics = "no metrics" if runtime.metrics_url is None else f"{runtime.metrics_url}/metrics"
     _log.info(

@@ -31,6 +31,12 @@ class Hurry(NamedTuple):
     """To the process that ends in order: do not wait any longer for what still runs."""
 
 
+class Notice(NamedTuple):
+    """To the process, again and again: something that its program wants to know."""
+
+    document: Mapping[str, Any]
+
+
 class Ready(NamedTuple):
     """From the process, once: it does its work from now on."""
 
@@ -45,10 +51,10 @@ class Failed(NamedTuple):
     message: str
 
 
-ControlMessage: TypeAlias = Greeting | Retire | Hurry | Ready | Beat | Failed
+ControlMessage: TypeAlias = Greeting | Retire | Hurry | Notice | Ready | Beat | Failed
 
 _KINDS: Final[Mapping[str, type[ControlMessage]]] = {
-    kind.__name__.lower(): kind for kind in (Greeting, Retire, Hurry, Ready, Beat, Failed)
+    kind.__name__.lower(): kind for kind in (Greeting, Retire, Hurry, Notice, Ready, Beat, Failed)
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -142,6 +143,12 @@ class LinkedProcess:
         """End it and its process group at once, by SIGKILL. It is reaped soon."""
         self.killed_for = self.killed_for or reason
         self._process.kill()
+
+    def kill_from_signal_handler(self) -> None:
+        """End it and its process group at once, without a lock, which this very thread might hold."""
+        if not self.exited.done():
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # it is ending
+                os.killpg(self.pid, signal.SIGKILL)
 
     def memory_bytes(self) -> int:
         """Return its resident memory, 0 once it has ended."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 from callboard.actors.errors import ConfigurationError
 from callboard.actors.parent_death import end_with_parent
 
-from .control import Beat, ControlMessage, Failed, Greeting, Hurry, Ready, Retire, decode, encode, split
+from .control import Beat, ControlMessage, Failed, Greeting, Hurry, Notice, Ready, Retire, decode, encode, split
 from .linked_process import DESCRIPTOR_VARIABLE, PARENT_VARIABLE
 
 _log = logging.getLogger(__name__)
@@ -58,19 +58,25 @@ class ParentLink:
         self.greeting = first.document
 
     def listen(
-        self, *, on_retire: Callable[[], object], on_hurry: Callable[[], object], orphan_limit_seconds: float
+        self,
+        *,
+        on_retire: Callable[[], object],
+        on_hurry: Callable[[], object],
+        on_notice: Callable[[Mapping[str, Any]], object],
+        orphan_limit_seconds: float,
     ) -> None:
         """Start the thread that listens to the parent. The callbacks are called in it.
 
         Args:
             on_retire: end in order; another process has taken this one's place.
             on_hurry: do not wait any longer for what still runs.
+            on_notice: called with each notice of the parent.
             orphan_limit_seconds: how long this process may take to end in order once its parent is dead; then it ends
                 at once.
         """
         threading.Thread(
             target=self._listen,
-            args=(on_retire, on_hurry, orphan_limit_seconds),
+            args=(on_retire, on_hurry, on_notice, orphan_limit_seconds),
             name="callboard-parent-link",
             daemon=True,
         ).start()
@@ -108,7 +114,11 @@ class ParentLink:
         return decode(self._lines.pop(0))
 
     def _listen(
-        self, on_retire: Callable[[], object], on_hurry: Callable[[], object], orphan_limit_seconds: float
+        self,
+        on_retire: Callable[[], object],
+        on_hurry: Callable[[], object],
+        on_notice: Callable[[Mapping[str, Any]], object],
+        orphan_limit_seconds: float,
     ) -> None:
         while True:
             match self._next():
@@ -116,6 +126,8 @@ class ParentLink:
                     on_retire()
                 case Hurry():
                     on_hurry()
+                case Notice(document):
+                    on_notice(document)
                 case None:
                     break
                 case message:

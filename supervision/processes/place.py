@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from callboard.actors.errors import ActorError, ConfigurationError, ProcessExited
 from callboard.actors.exit_status import describe_exit
 
-from .control import Hurry
+from .control import Hurry, Notice
 from .linked_process import Launch, LinkedProcess
 from .telemetry import ExitCause, NoProcessTelemetry, ProcessTelemetry
 
@@ -27,7 +28,7 @@ class Program(Protocol):
     def launch(self) -> Launch:
         """Return how to start the next process."""
 
-    def reaped(self, launch: Launch) -> None:
+    def reaped(self, launch: Launch, returncode: int) -> None:
         """A process that was started so is dead, for certain, and nothing of it is left."""
 
 
@@ -79,6 +80,7 @@ class ProcessPlace:
     Attributes:
         ending: whether the end was asked for: nothing is started any more.
         failure: how the last process that failed has failed; None if none has.
+        failed_at: when (the loop's time).
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class ProcessPlace:
         self.telemetry: ProcessTelemetry = telemetry or NoProcessTelemetry()
         self.ending = False
         self.failure: ProcessExited | None = None
+        self.failed_at = 0.0
         self._program = program
         self._processes: dict[LinkedProcess, Launch] = {}
 
@@ -99,6 +102,11 @@ class ProcessPlace:
     def processes(self) -> tuple[LinkedProcess, ...]:
         """Those that have not been reaped, the oldest first."""
         return tuple(self._processes)
+
+    @property
+    def works(self) -> bool:
+        """Whether a process works here now."""
+        return any(process.ready.done() and not process.asked_to_end for process in self._processes)
 
     async def start(self) -> LinkedProcess:
         """Start a process, and wait until it is ready.
@@ -113,8 +121,7 @@ class ProcessPlace:
         try:
             process = LinkedProcess(launch)
         except OSError as error:
-            self.failure = ProcessExited(f"{self} cannot be started: {error}", exit_code=None)
-            raise self.failure from error
+            raise self._note(ProcessExited(f"{self} cannot be started: {error}", exit_code=None)) from error
         self._processes[process] = launch
         process.exited.add_done_callback(partial(self._reaped, process))
         self.telemetry.process_started(self.name)
@@ -131,13 +138,17 @@ class ProcessPlace:
         """Note and return how a process has failed."""
         reason = f"killed: {process.killed_for}" if process.killed_for else describe_exit(returncode)
         said = f": {process.last_message}" if process.last_message else ""
-        self.failure = ProcessExited(
+        failure = ProcessExited(
             f"{self} (pid {process.pid}) {' '.join(filter(None, (reason, when)))}{said}",
             exit_code=returncode if returncode >= 0 else None,
             signal_number=-returncode if returncode < 0 else None,
             last_message=process.last_message,
         )
-        return self.failure
+        return self._note(failure)
+
+    def _note(self, failure: ProcessExited) -> ProcessExited:
+        self.failure, self.failed_at = failure, asyncio.get_running_loop().time()
+        return failure
 
     def look(self) -> None:
         """Count the silence since the last look, and kill what is silent for too long.
@@ -154,6 +165,12 @@ class ProcessPlace:
         """Ask all processes to end in order, and start no other; their actor need not know yet."""
         self.ending = True
         self._terminate()
+
+    def tell(self, document: Mapping[str, Any]) -> None:
+        """Tell the process that works something that its program wants to know."""
+        for process in self.processes:
+            if process.ready.done():
+                process.send(Notice(document))
 
     def hurry(self) -> None:
         """Tell the processes that end not to wait any longer."""
@@ -188,7 +205,7 @@ class ProcessPlace:
         returncode = exited.result()
         if process.killed_for:
             _log.error("%s (pid %d) was killed: %s", self, process.pid, process.killed_for)
-        self._program.reaped(self._processes.pop(process))
+        self._program.reaped(self._processes.pop(process), returncode)
         self.telemetry.process_exited(self.name, exit_cause(process, returncode))
 
 

@@ -11,6 +11,7 @@ from callboard.supervision.processes.control import (
     Failed,
     Greeting,
     Hurry,
+    Notice,
     Ready,
     Retire,
     decode,
@@ -18,15 +19,16 @@ from callboard.supervision.processes.control import (
     split,
 )
 
-json_values = st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner))
+json_values = st.none() | st.integers() | st.text(max_size=10) | st.lists(st.integers(), max_size=3)
 messages = (
-    st.builds(Greeting, st.dictionaries(st.text(), json_values))
-    | st.builds(Failed, st.text())
+    st.builds(Greeting, st.dictionaries(st.text(max_size=5), json_values, max_size=3))
+    | st.builds(Notice, st.dictionaries(st.text(max_size=5), json_values, max_size=3))
+    | st.builds(Failed, st.text(max_size=20))
     | st.sampled_from([Retire(), Hurry(), Ready(), Beat()])
 )
 
 
-@given(st.lists(messages), st.integers(min_value=1, max_value=50))
+@given(st.lists(messages, max_size=6), st.integers(min_value=1, max_value=50))
 def test_messages_arrive_whole_and_in_order_however_the_bytes_come(sent, size) -> None:
     stream = b"".join(map(encode, sent))
     received, rest = [], b""

@@ -43,7 +43,7 @@ class Script:
         self.launched += 1
         return Launch((sys.executable, "-S", PROGRAM), {"steps": steps})
 
-    def reaped(self, launch: Launch) -> None:
+    def reaped(self, launch: Launch, returncode: int) -> None:
         self.reaped_count += 1
 
 

@@ -1,0 +1,399 @@
+"""The parent of several worker processes: a supervisor, an endpoint, and no job."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import importlib.metadata
+import logging
+import os
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from typing import Any, Final
+
+from callboard import CallboardError, ConfigurationError, Settings
+from callboard.actors.clock import SystemClock
+from callboard.actors.loop_dispatcher import LoopDispatcher
+from callboard.actors.periodic import Periodic
+from callboard.actors.ref import EventRef
+from callboard.actors.system import ActorSystem
+from callboard.supervision.admin_server import AdminServer
+from callboard.supervision.administration import Administration
+from callboard.supervision.backoff import Backoff
+from callboard.supervision.child_spec import ChildSpec
+from callboard.supervision.endpoint import Endpoint, listen
+from callboard.supervision.health import HealthRegistry
+from callboard.supervision.metrics import PrometheusTelemetry
+from callboard.supervision.processes.linked_process import Launch
+from callboard.supervision.processes.place import ProcessLimits, ProcessPlace
+from callboard.supervision.processes.process_actor import ProcessActor
+from callboard.supervision.supervisor import Supervisor
+from callboard.supervision.supervisor_messages import CountChildren
+
+from .assignment import Assignment, settings_document
+from .errors import ExitCode, WorkerProcessFailed
+from .serving import loop_factory, with_admin_socket
+from .shutdown import ShutdownSignals
+
+_log = logging.getLogger("callboard.cli")
+
+BACKOFF: Final = Backoff(initial_seconds=0.02, max_seconds=2.0)
+"""The first restart is as good as immediate."""
+BEAT_INTERVAL_SECONDS: Final = 1.0
+LAST_STEPS_SECONDS: Final = 8.0
+"""What a process has after its drain timeout, to cancel, write and say goodbye, before it is killed."""
+_REMEMBERED_NODES: Final = 20
+_REAP_SECONDS: Final = 5.0
+_STDERR: Final = 2
+_ANY_ADDRESS: Final = ("", "0.0.0.0", "::")
+
+
+def beat_interval_seconds(settings: Settings) -> float:
+    """Return how often a process beats and its parent looks: some times within the hang limit."""
+    return min(BEAT_INTERVAL_SECONDS, settings.hang_limit_seconds / 4)
+
+
+def stop_timeout_seconds(settings: Settings) -> float:
+    """Return how long a process may take from SIGTERM to its end."""
+    return settings.drain_timeout_seconds + 2 * settings.cancel_grace_seconds + LAST_STEPS_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """What the processes are told besides the settings; see ``Assignment``."""
+
+    modules: tuple[str, ...]
+    log_level: str
+    log_format: str
+    verbose: bool
+
+
+class WorkerProcess(ProcessActor):
+    """A worker that is a process."""
+
+
+class WorkerProgram:
+    """Implements ``Program``: the worker of one place, one process after the other.
+
+    Args:
+        number: of the place, from 1.
+        settings: of the worker.
+        options: what else it is told.
+        listening: the place's socket for ``/metrics``, which each process inherits; None: no metrics.
+        ended_nodes: names of dead processes of all places, the newest last; shared by the programs.
+        on_ended: called with the name of a process that died without an orderly end.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        settings: Settings,
+        options: WorkerOptions,
+        *,
+        listening: socket.socket | None,
+        ended_nodes: deque[str],
+        on_ended: Callable[[str], None],
+    ) -> None:
+        name = settings.node_name or f"{socket.gethostname()}:{os.getpid()}"
+        port = None if listening is None else listening.getsockname()[1]
+        self._settings = settings.model_copy(update={"node_name": f"{name}.{number}", "metrics_port": port})
+        self._number = number
+        self._options = options
+        self._listening = listening
+        self._ended_nodes = ended_nodes
+        self._on_ended = on_ended
+        self._launched = False
+
+    def launch(self) -> Launch:
+        """Return how to start the next process."""
+        descriptor = None if self._listening is None else self._listening.fileno()
+        assignment = Assignment(
+            number=self._number,
+            modules=self._options.modules,
+            settings=settings_document(self._settings),
+            node=self._settings.node(),
+            ended_nodes=tuple(self._ended_nodes),
+            listening=descriptor,
+            restarted=self._launched,
+            memory_limit_bytes=self._settings.process_memory_limit_bytes,
+            log_level=self._options.log_level,
+            log_format=self._options.log_format,
+            verbose=self._options.verbose,
+        )
+        self._launched = True
+        return Launch(
+            # The arguments are for those who read a list of processes; what counts is in the greeting.
+            command=(sys.executable, "-m", "callboard.cli.worker_process", str(self._number), *self._options.modules),
+            greeting=assignment.document(),
+            pass_fds=() if descriptor is None else (descriptor,),
+        )
+
+    def reaped(self, launch: Launch, returncode: int) -> None:
+        """Remember who is dead: what it still held is free."""
+        if returncode != 0:
+            node = launch.greeting["node"]
+            self._ended_nodes.append(node)
+            self._on_ended(node)
+
+
+def serve_processes(settings: Settings, signals: ShutdownSignals, options: WorkerOptions) -> None:
+    """Run ``settings.processes`` workers until a signal.
+
+    Args:
+        settings: of the workers, and of this process.
+        signals: entered by the caller.
+        options: what the workers are told besides.
+
+    Raises:
+        ConfigurationError: a port is taken, or there are not enough above the first one; nothing was started.
+        WorkerProcessFailed: a worker did not start, or they crashed too often.
+    """
+    faulthandler.register(signal.SIGUSR1, file=_STDERR, all_threads=True)
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(each) for each in listening_sockets(settings)]
+        with asyncio.Runner(loop_factory=loop_factory(settings)) as runner:
+            runner.run(_serve(with_admin_socket(settings), signals, options, sockets))
+
+
+def listening_sockets(settings: Settings) -> list[socket.socket]:
+    """Return the parent's socket and those of the processes, at the port of the settings and those above it.
+
+    They are the parent's for as long as it lives, so that a place keeps its port from one process to the next.
+
+    Raises:
+        ConfigurationError: there are not so many ports, or one is taken.
+    """
+    port, processes = settings.metrics_port, settings.processes
+    if port is None:
+        return []
+    if port and port + processes > 65535:
+        raise ConfigurationError(
+            f"--metrics-port {port}: got --processes {processes}, which need the ports up to {port + processes}; "
+            f"expected at most {65535 - processes}, or 0 for free ones, or none"
+        )
+    with ExitStack() as opened:
+        sockets = [
+            opened.enter_context(listen(settings.metrics_host, port + offset if port else 0))
+            for offset in range(processes + 1)
+        ]
+        opened.pop_all()  # none was refused: they stay open
+    return sockets
+
+
+async def _serve(
+    settings: Settings, signals: ShutdownSignals, options: WorkerOptions, sockets: Sequence[socket.socket]
+) -> None:
+    await _Parent(settings, options, sockets).run(signals)
+
+
+class _Parent:
+    """Starts the processes, and waits for a signal, or for them to fail."""
+
+    def __init__(self, settings: Settings, options: WorkerOptions, sockets: Sequence[socket.socket]) -> None:
+        self._settings = settings
+        self._clock = SystemClock()
+        self._health = HealthRegistry(self._clock, hang_limit_seconds=settings.hang_limit_seconds, uses_store=False)
+        self._system = ActorSystem(
+            loop_dispatcher=LoopDispatcher.attach(asyncio.get_running_loop()),
+            clock=self._clock,
+            # A child has started when its process is ready; the process has its own, shorter limit for that.
+            ask_timeout_seconds=settings.process_start_timeout_seconds + settings.ask_timeout_seconds,
+        )
+        self._telemetry = PrometheusTelemetry(
+            version=importlib.metadata.version("callboard"),
+            statistics=self._system.statistics.snapshot,
+            readiness_state=self._health.readiness_state,
+        )
+        self._sockets = sockets
+        self._places = self._make_places(options)
+
+    def _make_places(self, options: WorkerOptions) -> list[ProcessPlace]:
+        settings = self._settings
+        limits = ProcessLimits(
+            start_timeout_seconds=settings.process_start_timeout_seconds,
+            stop_timeout_seconds=stop_timeout_seconds(settings),
+            silence_limit_seconds=settings.hang_limit_seconds,
+            memory_limit_bytes=settings.process_memory_limit_bytes,
+            look_interval_seconds=beat_interval_seconds(settings),
+        )
+        ended_nodes: deque[str] = deque(maxlen=_REMEMBERED_NODES)
+        programs = (
+            WorkerProgram(
+                number,
+                settings,
+                options,
+                listening=self._sockets[number] if self._sockets else None,
+                ended_nodes=ended_nodes,
+                on_ended=self._node_ended,
+            )
+            for number in range(1, settings.processes + 1)
+        )
+        return [ProcessPlace(str(number), each, limits, self._telemetry) for number, each in enumerate(programs, 1)]
+
+    def _node_ended(self, node: str) -> None:
+        """Tell those that work, at once: the next process of that place may take a while to start."""
+        for place in self._places:
+            place.tell({"ended_nodes": [node]})
+
+    def _specs(self) -> list[ChildSpec]:
+        heart = ChildSpec("heart", Periodic, ("heart", self._beat), {"interval_seconds": BEAT_INTERVAL_SECONDS})
+        return [
+            heart,
+            *(
+                ChildSpec(
+                    f"process-{place.name}",
+                    WorkerProcess,
+                    (place,),
+                    shutdown_seconds=place.limits.shutdown_seconds,
+                )
+                for place in self._places
+            ),
+        ]
+
+    async def _beat(self) -> None:
+        self._health.beat()
+        for place in self._places:
+            if place.works:
+                self._health.part_working(str(place))
+            else:
+                self._health.part_failing(str(place), "it does not run, or is being started")
+
+    async def run(self, signals: ShutdownSignals) -> None:
+        """Run until a signal.
+
+        Raises:
+            WorkerProcessFailed: as ``serve_processes``.
+        """
+        signals.at_last(self._kill_at_once)
+        stop = asyncio.create_task(signals.wait_stop())
+        async with AsyncExitStack() as stack:
+            if self._sockets:
+                endpoint = Endpoint(
+                    self._telemetry.registry,
+                    self._health,
+                    documents={"/targets": self._targets},
+                    host=self._settings.metrics_host,
+                    listening=self._sockets[0].dup(),
+                )
+                endpoint.start()
+                stack.push_async_callback(asyncio.to_thread, endpoint.stop)
+            stack.push_async_callback(self._end_rest)
+            await self._serve_admin(stack)
+            root = self._system.spawn(
+                Supervisor,
+                self._specs(),
+                name="root",
+                intensity=self._settings.max_process_restarts,
+                period_seconds=self._settings.process_restart_period_seconds,
+                backoff=BACKOFF,
+                telemetry=self._telemetry,
+            )
+            await self._run(root, stop, signals)
+
+    async def _run(self, root: EventRef[Supervisor], stop: asyncio.Task[None], signals: ShutdownSignals) -> None:
+        ended = asyncio.ensure_future(_end_of(root))
+        # Answered once every process is ready; each has its own limit for that.
+        patience = self._settings.processes * self._system.ask_timeout_seconds
+        started = asyncio.ensure_future(_answer(root.ask(CountChildren(), block=False, timeout=patience)))
+        await asyncio.wait({stop, ended, started}, return_when=asyncio.FIRST_COMPLETED)
+        if started.done() and started.exception() is None:
+            self._announce()
+            await asyncio.wait({stop, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if not stop.done():
+            await ended  # the question was refused because of it
+            raise self._failure(was_ready=started.exception() is None)
+        self._health.draining()
+        _log.info(
+            "stopping %d processes: jobs have %.0f s to end; a second signal cuts that short, a third ends at once",
+            len(self._places),
+            self._settings.drain_timeout_seconds,
+        )
+        # All at once, so that it takes one drain timeout and not one each. The supervisor first: it must not restart
+        # those that end before it comes to them.
+        root.shutdown()
+        for place in self._places:
+            place.begin_end()
+        signals.on_second(self._hurry)
+        await asyncio.gather(ended, started, return_exceptions=True)
+        _log.info("stopped")
+
+    def _announce(self) -> None:
+        self._health.startup_finished()
+        _log.info("%d worker processes run; %s", len(self._places), self._where())
+
+    def _where(self) -> str:
+        if not self._sockets:
+            return "no metrics"
+        urls = [f"http://{each}/metrics" for each in self._addresses()]
+        return f"supervisor: {urls[0]}; processes: {', '.join(urls[1:])}; list of these: /targets on the first"
+
+    def _addresses(self) -> list[str]:
+        host = self._settings.metrics_host
+        host = socket.gethostname() if host in _ANY_ADDRESS else host
+        shown = f"[{host}]" if ":" in host else host
+        return [f"{shown}:{each.getsockname()[1]}" for each in self._sockets]
+
+    def _targets(self) -> list[Mapping[str, Any]]:
+        """Return the processes' endpoints as Prometheus' HTTP service discovery wants them."""
+        return [
+            {"targets": [address], "labels": {"callboard_process": place.name}}
+            for place, address in zip(self._places, self._addresses()[1:], strict=True)
+        ]
+
+    async def _serve_admin(self, stack: AsyncExitStack) -> None:
+        if self._settings.admin_socket_directory is None:
+            return
+        process = {
+            "node": f"{socket.gethostname()}:{os.getpid()}",
+            "started_at": self._clock.now().isoformat(timespec="milliseconds"),
+            "metrics_url": f"http://{self._addresses()[0]}" if self._sockets else None,
+        }
+        admin = AdminServer(self._settings.admin_socket_directory, Administration(self._system, process).answer)
+        await admin.start()
+        stack.push_async_callback(admin.stop)
+
+    # The end
+
+    def _failure(self, *, was_ready: bool) -> CallboardError:
+        last = max(self._places, key=lambda place: place.failed_at).failure
+        reason = str(last) if last is not None else "see the log above"
+        if was_ready:
+            return WorkerProcessFailed(f"worker processes crashed too often, the last one so: {reason}")
+        known = {int(each): each for each in ExitCode if each is not ExitCode.OK}
+        code = known.get((last and last.exit_code) or ExitCode.FAILED, ExitCode.FAILED)
+        return WorkerProcessFailed(f"a worker process did not start: {reason}", code=code)
+
+    def _hurry(self) -> None:
+        _log.warning("second signal: jobs that still run are told to end, and go back to their queues uncounted")
+        for place in self._places:
+            place.hurry()
+
+    def _kill_at_once(self) -> None:
+        """In a signal handler: no locks, no log."""
+        for place in self._places:
+            for process in place.processes:
+                process.kill_from_signal_handler()
+
+    async def _end_rest(self) -> None:
+        for place in self._places:
+            place.begin_end()
+        await self._system.aclose()
+        for place in self._places:
+            for process in place.processes:
+                process.kill("its parent ends")
+        exits = [process.exited for place in self._places for process in place.processes]
+        if exits:
+            await asyncio.wait(exits, timeout=_REAP_SECONDS)
+
+
+async def _end_of(root: EventRef[Supervisor]) -> None:
+    await root.termination()
+
+
+async def _answer(future: Any) -> None:
+    await future
