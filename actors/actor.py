@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self
 
 import pykka
 from pykka.messages import _ActorStop
@@ -52,7 +52,7 @@ class EventActor(pykka.Actor):
     @property
     def actor_ref(self) -> EventRef[Self]:
         """The actor's own reference, to be given to others."""
-        return cast("EventRef[Self]", self._actor_ref)
+        return self._actor_ref  # type: ignore[return-value]
 
     @property
     def actor_urn(self) -> str:  # type: ignore[override]

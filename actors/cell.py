@@ -17,6 +17,7 @@ from .messages import (
     ERROR,
     KILLED,
     NORMAL,
+    SHUTDOWN,
     ChildEnded,
     Down,
     Exit,
@@ -76,29 +77,35 @@ class ActorCell(Lifecycle):
         monotonic = self.system.clock.monotonic
         handled, slow = 0, None
         began = last = monotonic()
-        while True:
+        may_go_on = True
+        while may_go_on:
             if self.system_queue:
-                if self._receive_system(self.system_queue.popleft()):
-                    continue
-                break
-            if self._halted or not self.queue or handled >= throughput:
-                self._pause()
-                break
-            may_go_on = self._receive(self.take(self.queue))
-            if self.task is not None:
-                self.handling_since = last
-                break
-            now = monotonic()
-            if now - last >= FASTEST_BUCKET_SECONDS:
-                slow = slow or []
-                slow.append(now - last)
-            handled += 1
-            last = now
-            if not may_go_on:
-                break
+                may_go_on = self._receive_system(self.system_queue.popleft())
+            elif self._halted or not self.queue or handled >= throughput:
+                may_go_on = self._end_or_pause()
+            else:
+                may_go_on = self._receive(self.take(self.queue))
+                if self.task is not None:
+                    self.handling_since = last
+                    break
+                now = monotonic()
+                if now - last >= FASTEST_BUCKET_SECONDS:
+                    slow = slow or []
+                    slow.append(now - last)
+                handled += 1
+                last = now
         if handled:
             self._counters.add_handled(handled, last - began, slow)
         return handled + 1
+
+    def _end_or_pause(self) -> bool:
+        """End, if the last message asked for it, or give the mailbox back; tell whether to go on now."""
+        if not self._ends:
+            self._pause()
+            return False
+        self._ends = False
+        self._begin_end(SHUTDOWN, None, hook="on_stop")
+        return self.task is None and self._phase != ENDED
 
     def _pause(self) -> None:
         if self.queue and not self._halted:
@@ -217,6 +224,13 @@ class ActorCell(Lifecycle):
         item, self._current = self._current, None
         return item
 
+    def end_after_message(self) -> None:
+        """Let the actor end after the current message, like ``shutdown``, but without a message to itself.
+
+        Only from within its own handlers and hooks.
+        """
+        self._ends = self._halted = True
+
     # System messages
 
     def _receive_system(self, message: SystemMessage) -> bool:
@@ -244,7 +258,7 @@ class ActorCell(Lifecycle):
 
     def _suspend(self, change: int) -> None:
         self._suspended = max(0, self._suspended + change)
-        self._halted = self._suspended > 0 or self._phase != RUNNING
+        self._halted = self._suspended > 0 or self._phase != RUNNING or self._ends
 
     def _receive_shutdown(self, message: Shutdown) -> None:
         if self._phase == RUNNING and self.actor.traps_shutdown:

@@ -74,6 +74,7 @@ class Lifecycle(Mailbox):
         "_end_error",
         "_end_hook",
         "_end_reason",
+        "_ends",
         "_halted",
         "_phase",
         "_start_reply",
@@ -120,6 +121,7 @@ class Lifecycle(Mailbox):
         self.gate: threading.Lock | None = None
         self._phase = NEW
         self._halted = False
+        self._ends = False
         self._suspended = 0
         self.killing = False
         self._current: Any = None
@@ -223,7 +225,7 @@ class Lifecycle(Mailbox):
 
     def _started(self, result: Any, error: BaseException | None) -> None:
         if error is None or self._is_kill(error):
-            self._phase, self._halted = RUNNING, self._suspended > 0
+            self._phase, self._halted = RUNNING, self._suspended > 0 or self._ends
             if error is None and self._start_reply is not None:
                 self._start_reply.set(Started(result))
                 self._start_reply = None
@@ -367,28 +369,35 @@ class Lifecycle(Mailbox):
 
     def _finish(self) -> None:
         self._phase = ENDED
-        end = Terminated(self.ref, self._end_reason, self._end_error)
+        reason = self._end_reason
         if self.context is not None:
             self.context.return_stash()
         self.drain()
         with self._counters.lock:
-            self._counters.stopped[end.reason if end.reason in STOP_REASONS else SHUTDOWN] += 1
+            self._counters.stopped[reason if reason in STOP_REASONS else SHUTDOWN] += 1
+        parent = self.parent
         with tree_lock:
             watchers, self._watchers = self._watchers, None
             del self._siblings()[self.ref]
+            # A parent that closes later counts its children later, too, and does not wait for this one.
+            awaited = parent is not None and parent.closed
         for reply_to in self._stop_requests or ():
             reply_to.set(None)
-        for watcher in (watchers or {}).values():
+        if watchers or self._start_reply is not None:
+            self._tell_end(watchers or {}, Terminated(self.ref, reason, self._end_error))
+        if parent is not None and awaited:
+            parent.post_system(ChildEnded())
+        # A dead actor's memory goes with the last reference to it: nothing here may close a circle.
+        self.actor = self.context = self._stop_requests = self._current = None
+        del self.ref
+
+    def _tell_end(self, watchers: dict[object, Watcher], end: Terminated) -> None:
+        for watcher in watchers.values():
             watcher(end)
         if self._start_reply is not None:
             error = end.exception or ActorDeadError(f"{self} ended ({end.reason}) before it had started")
             self._start_reply.set(Started(exception=error))
             self._start_reply = None
-        if self.parent is not None:
-            self.parent.post_system(ChildEnded())
-        # A dead actor's memory goes with the last reference to it: nothing here may close a circle.
-        self.actor = self.context = self._stop_requests = self._current = None
-        del self.ref
 
     # Watchers
 

@@ -31,7 +31,7 @@ class ProgressBoard:
 
     def waits(self, attempt: AttemptKey) -> bool:
         """Tell whether a report of this attempt waits to be stored, or is being stored."""
-        return attempt in self._newest or attempt in self._taken
+        return bool(self._newest or self._taken) and (attempt in self._newest or attempt in self._taken)
 
     def flush_before(self, attempt: AttemptKey, then: Callable[[], None]) -> None:
         """Call ``then`` once the attempt's report is stored, or could not be; asks the flusher to hurry.
@@ -65,6 +65,8 @@ class ProgressBoard:
 
     def forget(self, attempt: AttemptKey) -> None:
         """Drop what an ended attempt left."""
+        if not (self._newest or self._taken or self._sealed):
+            return  # as nearly always: most jobs report nothing, and to hash a UUID takes its time
         self._after_flush.pop(attempt, None)
         self._taken.pop(attempt, None)
         with self._lock:

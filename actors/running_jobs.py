@@ -37,15 +37,15 @@ class RunningJobs:
         self.claim: asyncio.Task[Any] | None = None
         self.unaccounted = False
         self._crashed: set[AttemptKey] = set()
-        self._jobs: dict[AttemptKey, JobHandle] = {}
-        self._newest: dict[UUID, AttemptKey] = {}
+        self._newest: dict[UUID, tuple[int, JobHandle]] = {}
+        self._taken_over: dict[AttemptKey, JobHandle] = {}
         self._kinds: dict[str, int] = {}
         self._on_free: Callable[[], None] | None = None
         self._empty = asyncio.Event()
         self._empty.set()
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self._newest) + len(self._taken_over)
 
     def close(self) -> None:
         """Let nobody claim any more, whichever incarnation of the claimer it is."""
@@ -56,25 +56,26 @@ class RunningJobs:
 
         An older attempt of the same job that still runs here was taken from us, and is told so.
         """
-        attempt = AttemptKey(claimed.id, claimed.token)
-        older = self._newest.get(claimed.id)
-        if older is not None:
-            self._jobs[older].send(StopAttempt(StopCause.LOST))
-        self._jobs[attempt] = handle
-        self._newest[claimed.id] = attempt
+        attempt = claimed.token, handle
+        newest = self._newest.setdefault(claimed.id, attempt)
+        if newest is not attempt:
+            token, older = newest
+            older.send(StopAttempt(StopCause.LOST))
+            self._taken_over[AttemptKey(claimed.id, token)] = older
+            self._newest[claimed.id] = attempt
         self._kinds[claimed.kind] = self._kinds.get(claimed.kind, 0) + 1
         self.slots.take(claimed.queue)
         self._empty.clear()
 
     def remove(self, claimed: ClaimedJob) -> None:
         """Record that an attempt's last transition is committed (or not ours any more); frees its slot."""
-        attempt = AttemptKey(claimed.id, claimed.token)
-        del self._jobs[attempt]
-        if self._newest[claimed.id] == attempt:
-            del self._newest[claimed.id]
+        attempt = self._newest.pop(claimed.id)
+        if attempt[0] != claimed.token:
+            self._newest[claimed.id] = attempt
+            del self._taken_over[AttemptKey(claimed.id, claimed.token)]
         self._kinds[claimed.kind] -= 1
         self.slots.free(claimed.queue)
-        if not self._jobs:
+        if not self._newest and not self._taken_over:
             self._empty.set()
         if self._on_free is not None:
             self._on_free()
@@ -85,11 +86,12 @@ class RunningJobs:
 
     def attempts(self) -> set[AttemptKey]:
         """Return the attempts that run."""
-        return set(self._jobs)
+        newest = {AttemptKey(job_id, token) for job_id, (token, _) in self._newest.items()}
+        return newest.union(self._taken_over)
 
     def accounted(self) -> list[AttemptKey]:
         """Return the attempts that this process knows of: those that run, and those whose actors have crashed."""
-        return [*self._jobs, *self._crashed]
+        return [*self.attempts(), *self._crashed]
 
     def by_kind(self) -> dict[str, int]:
         """Count running jobs by kind; kinds that have run before stay, with 0. Any thread."""
@@ -101,21 +103,23 @@ class RunningJobs:
 
     def stop_job(self, job_id: UUID, message: StopAttempt) -> bool:
         """Tell a job's actor to stop its attempt; False if the job does not run here."""
-        attempt = self._newest.get(job_id)
-        if attempt is not None:
-            self._jobs[attempt].send(message)
-        return attempt is not None
+        newest = self._newest.get(job_id)
+        if newest is not None:
+            newest[1].send(message)
+        return newest is not None
 
     def stop_attempts(self, attempts: Iterable[AttemptKey], message: StopAttempt) -> None:
         """Tell the actors of these attempts to stop, where exactly these attempts run here."""
         for attempt in attempts:
-            handle = self._jobs.get(attempt)
-            if handle is not None:
-                handle.send(message)
+            newest = self._newest.get(attempt.job_id)
+            if newest is not None and newest[0] == attempt.token:
+                newest[1].send(message)
+            elif attempt in self._taken_over:
+                self._taken_over[attempt].send(message)
 
     def stop_all(self, message: StopAttempt) -> None:
         """Tell every job's actor to stop its attempt."""
-        for handle in list(self._jobs.values()):
+        for handle in [*(handle for _, handle in self._newest.values()), *self._taken_over.values()]:
             handle.send(message)
 
     async def wait_empty(self) -> None:

@@ -23,6 +23,9 @@ class Waiters:
     def __len__(self) -> int:
         return len(self._futures)
 
+    def __contains__(self, job_id: UUID) -> bool:
+        return bool(self._futures) and job_id in self._futures
+
     def job_ids(self) -> list[UUID]:
         """Return the jobs that somebody waits for."""
         return list(self._futures)

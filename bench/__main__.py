@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import click
 from rich.console import Console
 
+from callboard.garbage import settle_collector
+
 from . import actors, drain, latency, spawn
 from .machine import describe_machine, describe_server
 from .report import Goal, show, show_actors
@@ -52,6 +54,7 @@ def main(benchmark: str, jobs: int | None, rounds: int, json_file: Path | None, 
         report["figures"] = actors.run(report["jobs"])
         show_actors(report, console)
     else:
+        settle_collector()  # as `callboard worker` does
         chosen = BENCHMARKS[benchmark]
         with running_server(database_url) as url:
             report = _report(benchmark, jobs or chosen.jobs, rounds, describe_server(url))

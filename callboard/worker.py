@@ -177,7 +177,7 @@ class Worker:
     def start_job(self, claimed: ClaimedJob) -> None:
         """Start the actor of a claimed job."""
         ref = self._start_job(claimed)
-        if claimed.id in self._cancelled_early:
+        if self._cancelled_early and claimed.id in self._cancelled_early:
             ref.send(StopAttempt(StopCause.CANCELLED))
 
     def look(self) -> None:

@@ -21,13 +21,14 @@ class EventLoopExecutor:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._abandoned: set[asyncio.Task[Outcome]] = set()
+        self._abandoned: set[asyncio.Task[None]] = set()
 
     def start(self, call: Call, on_start: OnStart, on_finish: OnFinish) -> EventLoopExecution:
         """Run a call now. On the loop's thread only."""
-        task = self._loop.create_task(call.run())
+        execution = EventLoopExecution(self, on_finish, call.definition.kind)
+        execution.task = self._loop.create_task(execution.run(call))
         on_start()
-        return EventLoopExecution(self, task, on_finish, call.definition.kind)
+        return execution
 
     @property
     def abandoned(self) -> int:
@@ -37,47 +38,55 @@ class EventLoopExecutor:
     def close(self, timeout_seconds: float) -> None:
         """Nothing to wait for: tasks end with the loop."""
 
-    def keep_abandoned(self, task: asyncio.Task[Outcome]) -> None:
+    def keep_abandoned(self, task: asyncio.Task[None]) -> None:
         """Hold on to a task that nobody waits for: the loop's own references are weak."""
         self._abandoned.add(task)
         task.add_done_callback(self._abandoned.discard)
 
 
 class EventLoopExecution:
-    """A task, and whom to tell about its end."""
+    """A task, and whom to tell about its end.
 
-    __slots__ = ("_executor", "_kind", "_on_finish", "_task")
+    The task itself tells that it ends: a callback of its own for each task would cost another round through the loop.
+    Only a task that is asked to end gets one, as it may be cancelled before its first step.
+    """
 
-    def __init__(
-        self, executor: EventLoopExecutor, task: asyncio.Task[Outcome], on_finish: OnFinish, kind: str
-    ) -> None:
+    __slots__ = ("_executor", "_kind", "_on_finish", "task")
+
+    task: asyncio.Task[None]
+
+    def __init__(self, executor: EventLoopExecutor, on_finish: OnFinish, kind: str) -> None:
         self._executor = executor
         self._kind = kind
-        self._task = task
         self._on_finish: OnFinish | None = on_finish
-        task.add_done_callback(self._done)
+
+    async def run(self, call: Call) -> None:
+        """Run the call and tell how it ended."""
+        try:
+            outcome: Outcome = await call.run()
+        except GeneratorExit as exception:  # the job ends by it like by any other
+            outcome = Raised(exception)
+        self._finish(outcome)
 
     def cancel(self) -> None:
         """Cancel the task."""
-        self._task.cancel()
+        self.task.add_done_callback(self._cancelled_unborn)
+        self.task.cancel()
 
     def abandon(self) -> bool:
         """Stop waiting for the task. False if it had ended, or was abandoned before."""
-        if self._task.done() or self._on_finish is None:
+        if self._on_finish is None or self.task.done():
             return False
         self._on_finish = None
-        self._executor.keep_abandoned(self._task)
+        self._executor.keep_abandoned(self.task)
         _log.warning("a job of kind %s ignores its cancellation and still runs on the event loop", self._kind)
         return True
 
-    def _done(self, task: asyncio.Task[Outcome]) -> None:
-        if self._on_finish is None:
-            return
-        # A task that is cancelled before its first step never enters `Call.run`.
+    def _finish(self, outcome: Outcome) -> None:
+        on_finish, self._on_finish = self._on_finish, None
+        if on_finish is not None:
+            on_finish(outcome)
+
+    def _cancelled_unborn(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
-            outcome: Outcome = Raised(asyncio.CancelledError())
-        else:
-            # GeneratorExit leaves `Call.run`; the job ends by it like by any other.
-            exception = task.exception()
-            outcome = task.result() if exception is None else Raised(exception)
-        self._on_finish(outcome)
+            self._finish(Raised(asyncio.CancelledError()))

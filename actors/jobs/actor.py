@@ -89,6 +89,7 @@ class JobActor(EventActor):
     def __init__(self, claimed: ClaimedJob, environment: JobEnvironment) -> None:
         super().__init__()
         self._claimed = claimed
+        self._attempt = AttemptKey(claimed.id, claimed.token)
         self._environment = environment
         self._definition: JobDefinition[..., Any] | None = environment.registry.get(claimed.kind)
         self._context: JobContext | None = None
@@ -245,12 +246,11 @@ class JobActor(EventActor):
         environment = self._environment
         if self._stop_cause is not None:
             self.context.cancel_timer("grace")
-        attempt = AttemptKey(self._claimed.id, self._claimed.token)
         self._event = event
-        if environment.progress.waits(attempt):
+        if environment.progress.waits(self._attempt):
             # The last report must be stored while the attempt still owns the row.
             send = self.actor_ref.send
-            environment.progress.flush_before(attempt, lambda: send(ReportStored()))
+            environment.progress.flush_before(self._attempt, lambda: send(ReportStored()))
         else:
             self._put()
 
@@ -282,7 +282,7 @@ class JobActor(EventActor):
                     actual,
                 )
                 self._let_go()
-                self.actor_ref.shutdown()
+                self.actor_inbox.end_after_message()
             case Exception():
                 self._not_storable(answer, transition)
 
@@ -292,13 +292,13 @@ class JobActor(EventActor):
         environment.telemetry.attempt_ended(
             claimed.kind, claimed.queue, transition.to_status, transition.reason, run_seconds
         )
-        if transition.to_status.is_terminal:
+        if claimed.id in environment.waiters and transition.to_status.is_terminal:
             ended = Ended(
                 claimed.id, claimed.kind, transition.to_status, transition.result, transition.reason, transition.error
             )
             environment.waiters.ended(ended)
         self._let_go()
-        self.actor_ref.shutdown()
+        self.actor_inbox.end_after_message()
 
     def _not_storable(self, exception: Exception, transition: Transition) -> None:
         if transition.reason is Reason.NOT_RETRYABLE:
@@ -317,15 +317,14 @@ class JobActor(EventActor):
                 claimed.kind, claimed.queue, Status.CANCELLED, Reason.CANCELLED, run_seconds
             )
         self._let_go()
-        self.actor_ref.shutdown()
+        self.actor_inbox.end_after_message()
 
     def _let_go(self) -> None:
         self._holds = False
-        environment, claimed = self._environment, self._claimed
-        attempt = AttemptKey(claimed.id, claimed.token)
-        environment.progress.forget(attempt)
-        environment.keeper.discard((attempt,))
-        environment.running.remove(claimed)
+        environment = self._environment
+        environment.progress.forget(self._attempt)
+        environment.keeper.discard((self._attempt,))
+        environment.running.remove(self._claimed)
 
 
 def _nothing() -> None:

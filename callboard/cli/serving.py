@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import gc
 import importlib
 import logging
 import signal
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from callboard import ConfigurationError, Runtime, Settings
+from callboard.garbage import settle_collector
 from callboard.incarnation import Incarnation
 from callboard.supervision import admin_sockets
 
@@ -45,10 +45,7 @@ def serve(
         SupervisorGaveUp: it ended itself.
     """
     faulthandler.register(signal.SIGUSR1, file=_STDERR, all_threads=True)  # shows where a hung process hangs
-    # What is imported by now stays. Without this every full collection would look through all of it again: measured, a
-    # fifth of a busy worker's time.
-    gc.collect()
-    gc.freeze()
+    settle_collector()
     settings = with_admin_socket(settings)
     with asyncio.Runner(loop_factory=loop_factory(settings)) as runner:
         runner.run(_serve(settings, requests, work=work, announce=announce, incarnation=incarnation))

@@ -9,7 +9,7 @@ import pytest
 
 from callboard.actors.actor import EventActor
 from callboard.actors.errors import ActorError
-from callboard.actors.messages import Kill, Terminated
+from callboard.actors.messages import SHUTDOWN, Kill, Terminated
 from callboard.actors.ref import EventRef
 from callboard.actors.system import ActorSystem
 from tests.actors.players import PATIENCE_SECONDS, Caller, Child, Parent, PoolCaller, Recorder, Waiter, held
@@ -434,3 +434,41 @@ async def test_an_actor_that_stops_itself_answers_first(system: ActorSystem) -> 
     answer = ref.ask(lambda actor: actor.stop(), block=False)
     assert await answer is None
     assert (await ref.termination()).reason == "normal"
+
+
+async def test_an_actor_that_ends_after_its_message_handles_no_more(system: ActorSystem) -> None:
+    class Brief(EventActor):
+        def on_receive(self, message: object) -> None:
+            seen.append(message)
+            if message == "last":
+                self.actor_inbox.end_after_message()
+
+        async def on_stop(self) -> None:
+            await asyncio.sleep(0)
+            seen.append("stopped")
+
+    seen: list[object] = []
+    ref = system.spawn(Brief)
+    ended = ref.termination()
+    for message in ("first", "last", "too late"):
+        ref.tell(message)
+    assert (await ended).reason == SHUTDOWN
+    assert seen == ["first", "last", "stopped"]
+    assert system.dead_letters.counts()["unhandled_at_stop"] == 1
+
+
+async def test_a_parent_waits_for_children_that_end_after_their_message(system: ActorSystem) -> None:
+    class Child(EventActor):
+        def on_receive(self, message: object) -> None:
+            self.actor_inbox.end_after_message()
+
+    class Parent(EventActor):
+        def on_start(self) -> None:
+            self.children = [self.context.spawn(Child) for _ in range(3)]
+            self.children[0].tell("end")
+
+    ref = system.spawn(Parent)
+    ended = ref.termination()
+    ref.shutdown()
+    assert (await ended).reason == SHUTDOWN
+    assert len(system.registry) == 0
