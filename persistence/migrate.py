@@ -6,11 +6,9 @@ import io
 import threading
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from psycopg import errors as pg
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
@@ -18,6 +16,9 @@ from callboard.actors.errors import SchemaMismatch, SchemaMissing, ServerTooOld
 
 from .engine import make_sync_engine, readable_errors, sqlstate
 from .schema import OLDEST_SERVER
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 REVISIONS: Final = ("0001", "0002")
 """Every revision, oldest first; the last is the one that this code needs."""
@@ -78,7 +79,7 @@ def _upgrade(connection: sa.Connection, schema: str) -> None:
 
     configuration = _configuration(schema)
     configuration.attributes.update(connection=connection, require_not_newer=require_not_newer)
-    command.upgrade(configuration, "head")
+    _command().upgrade(configuration, "head")
     connection.commit()
 
 
@@ -92,7 +93,7 @@ def migration_sql(*, schema: str = "callboard") -> str:
     configuration = _configuration(schema)
     configuration.output_buffer = output
     with _one_at_a_time:
-        command.upgrade(configuration, "head", sql=True)
+        _command().upgrade(configuration, "head", sql=True)
     return output.getvalue()
 
 
@@ -166,7 +167,16 @@ def _mismatch(state: SchemaState, revision: str | None, schema: str) -> SchemaMi
     )
 
 
+def _command() -> Any:
+    """Return Alembic, which is imported where it is used: every worker checks its schema, and none migrates."""
+    from alembic import command
+
+    return command
+
+
 def _configuration(schema: str) -> Config:
+    from alembic.config import Config
+
     configuration = Config()
     configuration.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     configuration.set_main_option("path_separator", "os")

@@ -7,7 +7,7 @@ from typing import Any
 
 from callboard import HistoryRow, JobRecord
 
-from .output import iso
+from .moment import iso
 
 
 def job_summary(record: JobRecord) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from .command import Command, command, database_url_option, import_option, json_
 from .documents import history_document, job_document, job_summary
 from .errors import ExitCode
 from .modules import find_job, import_modules
-from .output import iso, print_fields, print_json, print_table, printable
+from .moment import iso
+from .output import print_fields, print_json, print_table, printable
 from .retrying import Retried, RetryOutcome, retry
 from .settings import load_store_settings
 from .store import actor, with_store

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from .moment import iso
 
 _UNLIMITED_WIDTH: Final = 100_000
 _STYLES: Final = {
@@ -50,13 +52,6 @@ def print_fields(fields: Iterable[tuple[str, object]]) -> None:
 def colours() -> bool:
     """Tell whether stdout is a terminal whose user has not asked for NO_COLOR."""
     return sys.stdout.isatty() and not Console().no_color
-
-
-def iso(moment: datetime | None) -> str | None:
-    """Return a moment in UTC, as ISO 8601 with milliseconds: ``2026-11-24T20:41:33.123Z``."""
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def printable(text: str, *, keep_lines: bool = False) -> str:

@@ -11,7 +11,8 @@ from callboard import Status, StoreSummary
 from callboard.actors.jobs.types import StatusCount
 
 from .command import command, database_url_option, json_option
-from .output import iso, print_json, print_table
+from .moment import iso
+from .output import print_json, print_table
 from .settings import load_store_settings
 from .store import with_store
 

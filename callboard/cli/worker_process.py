@@ -113,7 +113,7 @@ def _work(link: ParentLink, assignment: Assignment) -> None:
     require_jobs(assignment.modules)
     check_memory(assignment.memory_limit_bytes)
     if assignment.restarted:
-        asyncio.run(_wait_for_store(settings))
+        asyncio.run(wait_for_store(settings))
     orders = ParentOrders(link, assignment, settings)
     orders.obey()
     incarnation = Incarnation(assignment.node, assignment.ended_nodes, _listening(assignment.listening))
@@ -143,7 +143,7 @@ def check_memory(limit_bytes: int | None) -> None:
         )
 
 
-async def _wait_for_store(settings: Settings) -> None:
+async def wait_for_store(settings: Settings, *, interval_seconds: float = _STORE_INTERVAL_SECONDS) -> None:
     """Return when the database answers: its outage is no crash of this process, and must not end the others.
 
     The parent's start timeout bounds the waiting, and SIGTERM still has its default action here.
@@ -155,7 +155,7 @@ async def _wait_for_store(settings: Settings) -> None:
                 await store.open()
             except StoreUnavailable as error:
                 _log.warning("waiting for the database: %s", error)
-                await asyncio.sleep(_STORE_INTERVAL_SECONDS)
+                await asyncio.sleep(interval_seconds)
             else:
                 return
     finally:

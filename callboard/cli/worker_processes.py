@@ -86,7 +86,7 @@ class WorkerProgram:
         options: what else it is told.
         listening: the place's socket for ``/metrics``, which each process inherits; None: no metrics.
         ended_nodes: names of dead processes of all places, the newest last; shared by the programs.
-        on_ended: called with the name of a process that died without an orderly end.
+        on_ended: called with the name of each process that has ended.
     """
 
     def __init__(
@@ -133,12 +133,11 @@ class WorkerProgram:
             pass_fds=() if descriptor is None else (descriptor,),
         )
 
-    def reaped(self, launch: Launch, returncode: int) -> None:
-        """Remember who is dead: what it still held is free."""
-        if returncode != 0:
-            node = launch.greeting["node"]
-            self._ended_nodes.append(node)
-            self._on_ended(node)
+    def reaped(self, launch: Launch) -> None:
+        """Remember who is dead: what it still held, even after an orderly end, is free."""
+        node = launch.greeting["node"]
+        self._ended_nodes.append(node)
+        self._on_ended(node)
 
 
 def serve_processes(settings: Settings, signals: ShutdownSignals, options: WorkerOptions) -> None:
@@ -238,7 +237,8 @@ class _Parent:
     def _node_ended(self, node: str) -> None:
         """Tell those that work, at once: the next process of that place may take a while to start."""
         for place in self._places:
-            place.tell({"ended_nodes": [node]})
+            if not place.ending:
+                place.tell({"ended_nodes": [node]})
 
     def _specs(self) -> list[ChildSpec]:
         heart = ChildSpec("heart", Periodic, ("heart", self._beat), {"interval_seconds": BEAT_INTERVAL_SECONDS})

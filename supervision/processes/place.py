@@ -28,7 +28,7 @@ class Program(Protocol):
     def launch(self) -> Launch:
         """Return how to start the next process."""
 
-    def reaped(self, launch: Launch, returncode: int) -> None:
+    def reaped(self, launch: Launch) -> None:
         """A process that was started so is dead, for certain, and nothing of it is left."""
 
 
@@ -205,7 +205,7 @@ class ProcessPlace:
         returncode = exited.result()
         if process.killed_for:
             _log.error("%s (pid %d) was killed: %s", self, process.pid, process.killed_for)
-        self._program.reaped(self._processes.pop(process), returncode)
+        self._program.reaped(self._processes.pop(process))
         self.telemetry.process_exited(self.name, exit_cause(process, returncode))
 
 

@@ -135,7 +135,7 @@ class ProcessActor(EventActor):
         elif self._place.ending:
             self.actor_ref.shutdown()
         elif returncode == 0:
-            _log.warning("%s (pid %d) ended with exit code 0, and nobody had asked it to", self._place, process.pid)
+            _log.warning("%s", self._place.failed(process, returncode, "and nobody had asked it to"))
             self.stop()
         else:
             raise self._place.failed(process, returncode)

@@ -6,7 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from callboard.cli.output import iso, print_fields, print_table, printable
+from callboard.cli.moment import iso
+from callboard.cli.output import print_fields, print_table, printable
 
 LONG = "a kind whose name is longer than the terminal " * 4
 JOB_ID = UUID("01a20f56-52bf-72db-bb82-2afdf2e428cb")

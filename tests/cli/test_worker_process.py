@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from callboard import ConfigurationError, Settings
+from callboard import ConfigurationError, Settings, StoreUnavailable
+from callboard.actors.clock import SystemClock
 from callboard.cli.assignment import Assignment, settings_document
-from callboard.cli.worker_process import check_memory
+from callboard.cli.worker_process import check_memory, wait_for_store
 from callboard.cli.worker_processes import beat_interval_seconds, stop_timeout_seconds
+from callboard.persistence import stores
 
 ASSIGNMENT = Assignment(
     number=2,
@@ -55,3 +57,24 @@ def test_how_often_a_process_beats_and_how_long_it_may_end() -> None:
     assert beat_interval_seconds(Settings(hang_limit_seconds=15)) == 1.0
     assert beat_interval_seconds(Settings(hang_limit_seconds=2)) == 0.5
     assert stop_timeout_seconds(Settings(drain_timeout_seconds=25, cancel_grace_seconds=0.5)) == 34.0
+
+
+async def test_one_that_is_started_again_waits_for_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = stores.memory(SystemClock())
+    outcomes: list[Exception | None] = [StoreUnavailable("it starts"), StoreUnavailable("it starts"), None]
+    calls: list[str] = []
+
+    async def open_store() -> None:
+        calls.append("open")
+        outcome = outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+
+    async def close_store() -> None:
+        calls.append("close")
+
+    monkeypatch.setattr(parts.store, "open", open_store)
+    monkeypatch.setattr(parts.store, "close", close_store)
+    monkeypatch.setattr(stores, "postgres", lambda *_: parts)
+    await wait_for_store(Settings(), interval_seconds=0.0)
+    assert calls == ["open", "open", "open", "close"]

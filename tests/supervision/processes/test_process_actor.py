@@ -43,7 +43,7 @@ class Script:
         self.launched += 1
         return Launch((sys.executable, "-S", PROGRAM), {"steps": steps})
 
-    def reaped(self, launch: Launch, returncode: int) -> None:
+    def reaped(self, launch: Launch) -> None:
         self.reaped_count += 1
 
 
@@ -191,7 +191,10 @@ async def test_how_the_process_ends_is_how_its_actor_ends(
     place = stage.place(steps)
     end = await asyncio.wait_for(stage.system.spawn(ProcessActor, place).termination(), PATIENCE_SECONDS)
     assert end.reason == reason
-    if reason == "error":
+    assert place.failure is not None
+    if reason == "normal":
+        assert str(place.failure).endswith("ended with exit code 0 and nobody had asked it to")
+    else:
         assert isinstance(end.exception, ProcessExited)
         assert (end.exception.exit_code, end.exception.signal_number) == (exit_code, signal_number)
         assert place.failure is end.exception
