@@ -144,6 +144,10 @@ class ChildProcess:
         """Return its resident memory, 0 once it has ended. What it has started is not counted."""
         return resident_memory_bytes(self.pid) if self._process.returncode is None else 0
 
+    def processor_seconds(self) -> float:
+        """Return the processor time that it has used, 0 once it has ended."""
+        return processor_seconds(self.pid) if self._process.returncode is None else 0.0
+
     def _close(self) -> None:
         with self._lock:
             for stream in (self.stdout, self.stderr):
@@ -163,6 +167,23 @@ def resident_memory_bytes(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (FileNotFoundError, ProcessLookupError):
         return 0
+
+
+def processor_seconds(pid: int) -> float:
+    """Return how much processor time a process has used, in user and kernel mode; 0 if there is none."""
+    if not Path("/proc/self").exists():
+        listing = subprocess.run(["ps", "-o", "time=", "-p", str(pid)], capture_output=True, text=True, check=False)
+        days, _, clock = listing.stdout.strip().rpartition("-")
+        seconds = 0.0
+        for part in clock.split(":") if clock else ():
+            seconds = 60 * seconds + float(part)
+        return 86400 * int(days or 0) + seconds
+    try:
+        # proc(5): utime and stime are the 14th and 15th field; the second, the name, may have spaces, but ends in ")".
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _open_exit_descriptor(pid: int) -> int | None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .actor import EventActor
     from .cell import ActorCell
     from .future import EventFuture
+    from .mailbox import MailboxSpec
     from .messages import Started, Terminated
     from .ref import EventRef
     from .system import ActorSystem, Scheduled
@@ -72,6 +73,7 @@ class ActorContext:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         name: str | None,
+        mailbox: MailboxSpec | None = None,
     ) -> EventRef[A]:
         """Start a child and watch it in mailbox order, with no gap between the two (OTP's ``start_link``).
 
@@ -81,11 +83,12 @@ class ActorContext:
             args: for its constructor.
             kwargs: for its constructor.
             name: unique among the system's live actors; None gives none.
+            mailbox: its bounds; None (default): those that its class says.
 
         Raises:
             ActorError, pykka.ActorDeadError, Exception: as ``spawn``.
         """
-        ref = self.system.spawn_child(self._cell, actor_class, args, dict(kwargs), name, started)
+        ref = self.system.spawn_child(self._cell, actor_class, args, dict(kwargs), name, started, mailbox)
         self.watch(ref, in_order=True)
         return ref
 

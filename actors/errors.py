@@ -34,6 +34,7 @@
     ├── AdminRefused                  a worker answered that it cannot do what was asked
     └── ActorError
         ├── RestartIntensityReached   a supervisor gave up
+        ├── QuotaExceeded             a supervisor ended, because its children used too much
         ├── WouldDeadlock             a blocking call that could never return
         ├── ProcessExited             a process ended that was not asked to
         ├── MailboxFull
@@ -256,6 +257,10 @@ class ActorError(CallboardError):
 
 class RestartIntensityReached(ActorError):
     """A supervisor gave up: more of its children's restarts than it allows, in the time that it looks at."""
+
+
+class QuotaExceeded(ActorError):
+    """A supervisor ended, because its children used more than a quota whose action is ``escalate`` allows."""
 
 
 class WouldDeadlock(ActorError):

@@ -82,13 +82,17 @@ class Mailbox:
     __slots__ = ("_room", "_scheduled", "closed", "queue", "spec", "system_queue")
 
     def __init__(self, spec: MailboxSpec) -> None:
-        self.spec = spec
         self.queue: deque[Any] | None = None
         self.system_queue: deque[SystemMessage] | None = None
         self.closed = False
         # Taken until the actor starts: messages of its constructor wait for on_start.
         self._scheduled = scheduled = threading.Lock()
         scheduled.acquire()
+        self.bound(spec)
+
+    def bound(self, spec: MailboxSpec) -> None:
+        """Set the bounds; before the actor starts, while nobody waits for room."""
+        self.spec = spec
         self._room = None if spec.capacity is None else threading.Condition(threading.Lock())
 
     def post(self, item: Any) -> bool:

@@ -23,6 +23,7 @@ from .waits import refuse_on_dispatcher_loop
 if TYPE_CHECKING:
     from .dispatcher import Dispatcher
     from .future import EventFuture
+    from .mailbox import MailboxSpec
     from .messages import Started
     from .ref import EventRef
 
@@ -114,6 +115,7 @@ class ActorSystem:
         kwargs: dict[str, Any],
         name: str | None,
         start_reply: EventFuture[Started] | None = None,
+        mailbox: MailboxSpec | None = None,
     ) -> EventRef[A]:
         """Start an actor below ``parent``. For ``ActorContext``."""
         actor = actor_class(*args, **kwargs)
@@ -124,6 +126,8 @@ class ActorSystem:
                 f"{actor_class.__qualname__} is not ready to start: expected an EventActor whose constructor calls "
                 "super().__init__()"
             ) from None
+        if mailbox is not None:
+            cell.bound(mailbox)
         ref = cast("EventRef[A]", cell.ref)
         cell.start(self, parent, name, start_reply)
         return ref
@@ -159,6 +163,13 @@ class ActorSystem:
                 self._pool_dispatcher = PoolDispatcher()
                 self._owned.append(self._pool_dispatcher)
             return self._pool_dispatcher
+
+    @property
+    def abandoned(self) -> int:
+        """How many threads and coroutines still run code of actors that were killed."""
+        with self._lock:
+            pool, loop = self._pool_dispatcher, self._loop_dispatcher
+        return (pool.abandoned_threads if pool else 0) + (loop.abandoned_tasks if loop else 0)
 
     # Time and the event loop
 

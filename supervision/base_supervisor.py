@@ -11,15 +11,18 @@ from typing import Any, TypeAlias
 
 from callboard.actors.actor import EventActor
 from callboard.actors.control import Ignore
-from callboard.actors.errors import RestartIntensityReached
+from callboard.actors.errors import QuotaExceeded, RestartIntensityReached
 from callboard.actors.future import EventFuture
 from callboard.actors.messages import SHUTDOWN, Shutdown, Started, Terminated
 from callboard.actors.ref import EventRef
 
 from .child_spec import ChildSpec
+from .ending import kill_or_abandon
+from .quota import Quota
+from .quota_guard import QuotaGuard
 from .restart_window import RestartWindow
 from .supervisor_flags import SupervisorFlags
-from .supervisor_messages import ChildKey, ChildStarted, ChildState, ChildStatus, StartFailed
+from .supervisor_messages import ChildKey, ChildStarted, ChildState, ChildStatus, Refused, StartFailed
 from .supervisor_telemetry import NoSupervisorTelemetry, SupervisorTelemetry
 
 _logger = logging.getLogger(__name__)
@@ -76,13 +79,25 @@ class StartNow:
         self.key = key
 
 
+class LookAtUsage:
+    """Compare what the children use with their quotas."""
+
+    __slots__ = ()
+
+
 class BaseSupervisor(EventActor):
     """The part that static and dynamic supervisors share. It awaits and never blocks; what it does, it does in turn."""
 
     traps_shutdown = True
 
     def __init__(
-        self, flags: SupervisorFlags, *, telemetry: SupervisorTelemetry | None, draw: Draw = random.uniform
+        self,
+        flags: SupervisorFlags,
+        *,
+        quota: Quota | None,
+        abandoned_threads: Callable[[], int] | None,
+        telemetry: SupervisorTelemetry | None,
+        draw: Draw = random.uniform,
     ) -> None:
         super().__init__()
         self._flags = flags
@@ -90,6 +105,9 @@ class BaseSupervisor(EventActor):
         self._telemetry: SupervisorTelemetry = telemetry or NoSupervisorTelemetry()
         self._draw = draw
         self._by_ref: dict[EventRef[Any], Child] = {}
+        self._guard = QuotaGuard(quota, self._telemetry, abandoned_threads)
+        self._overusers: dict[EventRef[Any], int] = {}  # how often each was killed for it, and has not ended
+        self._looks = False
         self._apply_flags(flags)
 
     def _apply_flags(self, flags: SupervisorFlags) -> None:
@@ -127,6 +145,7 @@ class BaseSupervisor(EventActor):
         """Report that all children have started."""
         self._telemetry.supervisor_started(self._name)
         self._report()
+        self._look_from_now_on(self._guard.quota)
         # Not a hook: those do not run when the supervisor is killed.
         self.actor_ref.termination().add_done_callback(partial(self._telemetry.supervisor_stopped, self._name))
 
@@ -143,6 +162,8 @@ class BaseSupervisor(EventActor):
                 return None if child is None else self._restart_now(child)
             case Shutdown(reason):
                 return self._end_all(reason)
+            case LookAtUsage():
+                return self._enforce_quotas()
             case _:
                 return self._administer(message)
 
@@ -191,6 +212,43 @@ class BaseSupervisor(EventActor):
         self._telemetry.supervisor_gave_up(self._name)
         await self._end_all(SHUTDOWN, reason)  # a normal reason (E7, J1)
 
+    # Quotas
+
+    @property
+    @abstractmethod
+    def _waiting_count(self) -> int:
+        """How many children wait for a restart."""
+
+    def _look_from_now_on(self, quota: Quota | None) -> None:
+        if quota is not None and quota.must_look and not self._looks:
+            self._looks = True
+            self.context.start_timer("usage", quota.interval_seconds, LookAtUsage(), repeat=True)
+
+    def _refusal(self) -> Refused | None:
+        """Return the answer if quotas forbid one more child."""
+        overuse = self._guard.admission(self._by_ref, self._waiting_count, self.context.system)
+        if overuse is None:
+            return None
+        self._telemetry.quota_enforced(overuse.quota.name, overuse.breach.resource, "refuse")
+        reason = "max_children" if overuse.breach.resource == "children" else "quota"
+        return Refused(reason, message=f"{self}: one more child: {overuse}")
+
+    async def _enforce_quotas(self) -> None:
+        children = [(ref, child.spec) for ref, child in self._by_ref.items()]
+        overusers: dict[EventRef[Any], int] = {}
+        for overuse in self._guard.overuse(children, self._waiting_count, self.context.system):
+            _logger.warning("%s: %s: %s", self, overuse.ref or "its children", overuse)
+            match overuse.breach.limit.action:
+                case "escalate":
+                    await self._end_all(SHUTDOWN, QuotaExceeded(f"{self} ends: {overuse}"))
+                    return
+                case "stop_child" if overuse.ref is not None:
+                    overusers[overuse.ref] = self._overusers.get(overuse.ref, 0) + 1
+                    kill_or_abandon(overuse.ref, overusers[overuse.ref])
+                case _:
+                    pass  # refused at the door
+        self._overusers = overusers
+
     # One child
 
     async def _start(self, child: Child, name: str | None) -> ChildStarted | StartFailed:
@@ -198,7 +256,9 @@ class BaseSupervisor(EventActor):
         child.restarting = False
         reply: EventFuture[Started] = EventFuture()
         try:
-            ref = self.context.spawn_and_link(reply, child.spec.actor_class, child.args, child.kwargs, name)
+            ref = self.context.spawn_and_link(
+                reply, child.spec.actor_class, child.args, child.kwargs, name, self._guard.mailbox(child.spec)
+            )
         except Exception as error:  # noqa: BLE001 - the outcome of the start, whatever a constructor may raise (B2)
             return ChildStarted(None) if isinstance(error, Ignore) else StartFailed(error)
         started = await reply
@@ -209,6 +269,7 @@ class BaseSupervisor(EventActor):
         child.ref = ref
         child.started_at = self._now()
         self._by_ref[ref] = child
+        self._look_from_now_on(child.spec.quota)
         if child.spec.restart == "temporary":
             self._forget_arguments(child)
         self._report()

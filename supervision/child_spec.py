@@ -11,6 +11,7 @@ from callboard.actors.actor import EventActor
 from callboard.actors.errors import InvalidSpecification
 
 from .backoff import Backoff
+from .quota import Quota
 
 Restart: TypeAlias = Literal["permanent", "transient", "temporary"]
 """``permanent``: restarted whatever ended it. ``transient``: only after a crash. ``temporary``: never."""
@@ -42,6 +43,7 @@ class ChildSpec:
             (None): 5 s for workers, ``infinity`` for supervisors, whose own children need their time; the attribute
             then has that value.
         backoff: delays before its restarts; default (None): those of its supervisor, if that has any.
+        quota: limits of what it uses; default (None): those of its supervisor, if that has any.
 
     Raises:
         InvalidSpecification: a field has a value that it cannot have; the message names both (rules A4 and A7).
@@ -57,6 +59,7 @@ class ChildSpec:
     child_type: ChildType = "worker"
     shutdown_seconds: Shutdown | None = None
     backoff: Backoff | None = None
+    quota: Quota | None = None
 
     def __post_init__(self) -> None:
         # In OTP's order: of two faults, both name the same.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from callboard.actors.errors import InvalidSpecification
@@ -19,6 +19,7 @@ from .backoff import Backoff
 from .base_supervisor import BaseSupervisor, Child, Draw
 from .child_spec import AutoShutdown, ChildSpec, check_child_spec
 from .ending import end_children
+from .quota import Quota
 from .strategy import consequence, shuts_down
 from .supervisor_flags import SupervisorFlags
 from .supervisor_messages import (
@@ -52,7 +53,8 @@ class DynamicSupervisor(BaseSupervisor):
     Args:
         child: the one specification; its id only names the children in the log.
         max_children: most children at a time, those that are being restarted included; default (None): no limit.
-        intensity, period_seconds, auto_shutdown, backoff, telemetry, draw: as for ``Supervisor``.
+        intensity, period_seconds, auto_shutdown, backoff, quota, abandoned_threads, telemetry, draw: as for
+            ``Supervisor``.
 
     Raises:
         InvalidSpecification: a flag or the specification is wrong, or there is not exactly one; nothing was started.
@@ -67,6 +69,8 @@ class DynamicSupervisor(BaseSupervisor):
         period_seconds: int = 5,
         auto_shutdown: AutoShutdown = "never",
         backoff: Backoff | None = None,
+        quota: Quota | None = None,
+        abandoned_threads: Callable[[], int] | None = None,
         telemetry: SupervisorTelemetry | None = None,
         draw: Draw = random.uniform,
     ) -> None:
@@ -76,7 +80,7 @@ class DynamicSupervisor(BaseSupervisor):
             raise InvalidSpecification(
                 "invalid_max_children", f"max_children {max_children!r}: expected an int of at least 0, or None"
             )
-        super().__init__(flags, telemetry=telemetry, draw=draw)
+        super().__init__(flags, quota=quota, abandoned_threads=abandoned_threads, telemetry=telemetry, draw=draw)
         self._max_children = max_children
         self._waiting: dict[ChildKey, Child] = {}  # for a restart, by the reference of their last incarnation
 
@@ -101,6 +105,10 @@ class DynamicSupervisor(BaseSupervisor):
                 return Refused("simple_one_for_one")
             case _:
                 return self._unknown(message)
+
+    @property
+    def _waiting_count(self) -> int:
+        return len(self._waiting)
 
     @property
     def _size(self) -> int:
@@ -150,6 +158,9 @@ class DynamicSupervisor(BaseSupervisor):
     ) -> ChildStarted | StartFailed | Refused:
         if self._max_children is not None and self._size >= self._max_children:
             return Refused("max_children")
+        refusal = self._refusal()
+        if refusal is not None:
+            return refusal
         return await self._start(
             Child(self._spec.id, self._spec, (*self._spec.args, *args), {**self._spec.kwargs, **kwargs}), None
         )

@@ -44,14 +44,22 @@ async def _kill(system: ActorSystem, refs: Sequence[EventRef[Any]], spec: ChildS
     if spec.shutdown_seconds != "brutal_kill" and refs:
         _logger.warning("child %r: %d did not stop within %s s: killed", spec.id, len(refs), spec.shutdown_seconds)
     ends = [ref.termination() for ref in refs]
-    for _ in range(KILLS):
+    for time in range(1, KILLS + 1):
         for ref in refs:
-            ref.kill()
+            kill_or_abandon(ref, time)
         if await _ended_within(system, ends, KILL_AGAIN_SECONDS):
             return
         _logger.warning("child %r was killed and does not end", spec.id)
     for ref in refs:
+        kill_or_abandon(ref, KILLS + 1)
+
+
+def kill_or_abandon(ref: EventRef[Any], time: int) -> None:
+    """Kill an actor for the first, second, ... time; one that has survived ``KILLS`` is abandoned."""
+    if time > KILLS:
         ref.abandon()
+    else:
+        ref.kill()
 
 
 async def _ended_within(system: ActorSystem, ends: Sequence[Any], seconds: float | None) -> bool:

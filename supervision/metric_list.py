@@ -1,7 +1,7 @@
 """Every metric family that ``/metrics`` shows, as data.
 
 docs/metrics.md is made from this list, the collectors build their families from it, and the tests hold each against
-it. Families of parts that do not exist yet (leader, batch polling, connection pool, quotas, webhooks) join with them.
+it. Families of parts that do not exist yet (leader, batch polling, connection pool, webhooks) join with them.
 
 Rules (Prometheus' naming and instrumentation guides, checked by tests and by ``promtool check metrics``): one prefix;
 base units with the unit in the name; counters and only they end in ``_total``; moments are exported as timestamps, so
@@ -22,6 +22,7 @@ from callboard.actors.jobs.state import EDGES, TERMINAL, UNFINISHED, Reason, Sta
 from callboard.actors.statistics import STOP_REASONS
 
 from .processes.telemetry import ExitCause
+from .quota import ACTIONS, Action
 
 PREFIX: Final = "callboard_"
 
@@ -129,7 +130,8 @@ READINESS_STATES: Final = ("starting", "ready", "degraded", "draining")
 LEASE_FAILURES: Final = ("error", "lost")
 REFUSAL_CAUSES: Final = ("invalid", "missing", "stale")
 RESCUE_REASONS: Final = (Reason.DEADLINE.value, Reason.LEASE_EXPIRED.value)
-STRATEGIES: Final = ("one_for_one",)
+STRATEGIES: Final = ("one_for_all", "one_for_one", "rest_for_one")
+QUOTA_OUTCOMES: Final = ("allowed", "denied")
 PROCESS_STATES: Final = ("busy", "idle")
 THREAD_STATES: Final = ("abandoned", "busy", "idle")
 
@@ -181,6 +183,21 @@ SUPERVISOR_GIVE_UPS: Final = _counter(
     "supervisor_restart_limit_exceeded_total",
     "Times that the supervisor gave up: more restarts within its period than its intensity allows.",
     _SUPERVISOR,
+)
+
+# Quotas
+QUOTA_CHECKS: Final = _counter(
+    "quota_checks_total",
+    "Times that a quota was compared with what is used; denied: more than it allows.",
+    Label("quota"),
+    Label("outcome", QUOTA_OUTCOMES),
+)
+QUOTA_ACTIONS: Final = _counter(
+    "quota_actions_total",
+    "Times that something was done about too much of a resource.",
+    Label("quota"),
+    Label("resource", _values(ACTIONS)),
+    Label("action", _values(get_args(Action))),
 )
 
 # Processes of a worker with several: shown by their parent
@@ -306,6 +323,7 @@ SECTIONS: Final[dict[str, tuple[MetricFamily, ...]]] = {
         DEAD_LETTERS,
     ),
     "Supervisors": (SUPERVISORS_ALIVE, SUPERVISOR_CHILDREN, SUPERVISOR_RESTARTS, SUPERVISOR_GIVE_UPS),
+    "Quotas": (QUOTA_CHECKS, QUOTA_ACTIONS),
     "Processes": (PROCESS_STARTS, PROCESS_EXITS, PROCESS_RECYCLES, PROCESS_MEMORY),
     "Jobs, this process": (
         JOBS_CREATED,

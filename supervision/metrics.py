@@ -32,6 +32,8 @@ _MEASURED = (
     families.SUPERVISOR_CHILDREN,
     families.SUPERVISOR_RESTARTS,
     families.SUPERVISOR_GIVE_UPS,
+    families.QUOTA_CHECKS,
+    families.QUOTA_ACTIONS,
     families.PROCESS_STARTS,
     families.PROCESS_EXITS,
     families.PROCESS_RECYCLES,
@@ -173,6 +175,14 @@ class PrometheusTelemetry(Collector):
     def supervisor_gave_up(self, supervisor: str) -> None:
         """Count a supervisor whose restart limit was exceeded."""
         self._add(families.SUPERVISOR_GIVE_UPS, supervisor)
+
+    def quota_checked(self, quota: str, allowed: bool) -> None:
+        """Count a comparison of what is used with what a quota allows."""
+        self._add(families.QUOTA_CHECKS, quota, "allowed" if allowed else "denied")
+
+    def quota_enforced(self, quota: str, resource: str, action: str) -> None:
+        """Count what was done about too much of a resource."""
+        self._add(families.QUOTA_ACTIONS, quota, resource, action)
 
     # ProcessTelemetry
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from .backoff import Backoff
 from .base_supervisor import BaseSupervisor, Child, Draw
 from .child_spec import AutoShutdown, ChildSpec, check_child_spec, check_child_specs
 from .ending import end_child
+from .quota import Quota
 from .strategy import Strategy, affected, consequence, shuts_down
 from .supervisor_flags import SupervisorFlags
 from .supervisor_messages import (
@@ -82,6 +83,8 @@ class Supervisor(BaseSupervisor):
         period_seconds: length of that period in whole seconds, default 5 (A1).
         auto_shutdown: whether the end of significant children ends the supervisor (I); default ``never``.
         backoff: delays before restarts; default (None): restart at once, as OTP does (B8).
+        quota: limits of what the children use, and what happens beyond; default: none.
+        abandoned_threads: counts threads that outlive their actors, for the quota; default: those of the actor system.
         telemetry: measurements; default: none.
         draw: draws a number between two bounds, for the backoff; default ``random.uniform``.
 
@@ -98,12 +101,15 @@ class Supervisor(BaseSupervisor):
         period_seconds: int = 5,
         auto_shutdown: AutoShutdown = "never",
         backoff: Backoff | None = None,
+        quota: Quota | None = None,
+        abandoned_threads: Callable[[], int] | None = None,
         telemetry: SupervisorTelemetry | None = None,
         draw: Draw = random.uniform,
     ) -> None:
         flags = SupervisorFlags(strategy, intensity, period_seconds, auto_shutdown, backoff)
         self._specs = check_child_specs(children, auto_shutdown)
-        super().__init__(flags, telemetry=telemetry, draw=draw)
+        _check_number(self._specs, quota)
+        super().__init__(flags, quota=quota, abandoned_threads=abandoned_threads, telemetry=telemetry, draw=draw)
         self._children: dict[str, Child] = {}
 
     def init(self) -> tuple[SupervisorFlags, Iterable[ChildSpec | Mapping[str, Any]]]:
@@ -121,6 +127,7 @@ class Supervisor(BaseSupervisor):
         flags, children = self.init()
         self._apply_flags(flags)
         specs = check_child_specs(children, flags.auto_shutdown)
+        _check_number(specs, self._guard.quota)
         for spec in specs:
             self._children[spec.id] = Child(spec.id, spec, spec.args, spec.kwargs)
         failed = await self._start_all([spec.id for spec in specs])
@@ -220,6 +227,10 @@ class Supervisor(BaseSupervisor):
         for child in reversed(self._children.values()):
             await self._terminate(child)
 
+    @property
+    def _waiting_count(self) -> int:
+        return sum(child.restarting for child in self._children.values())
+
     # Administration (rules H)
 
     def _find(self, key: ChildKey) -> Child | None:
@@ -233,6 +244,9 @@ class Supervisor(BaseSupervisor):
         known = self._children.get(spec.id)
         if known is not None:
             return Refused("already_present") if known.ref is None else Refused("already_started", known.ref)
+        refusal = self._refusal()
+        if refusal is not None:
+            return refusal
         child = Child(spec.id, spec, spec.args, spec.kwargs)
         answer = await self._start(child, spec.name)
         if isinstance(answer, ChildStarted) and not (answer.ref is None and spec.restart == "temporary"):  # H2, B5
@@ -275,4 +289,12 @@ class Supervisor(BaseSupervisor):
             active=sum(ref.is_alive() for ref in self._by_ref),
             supervisors=supervisors,
             workers=len(self._children) - supervisors,
+        )
+
+
+def _check_number(specs: Sequence[ChildSpec], quota: Quota | None) -> None:
+    limit = None if quota is None else quota.limit("children")
+    if limit is not None and len(specs) > limit.most:
+        raise InvalidSpecification(
+            "max_children", f"{len(specs)} children: expected at most {limit.most:g}, the limit of {quota}"
         )

@@ -23,6 +23,12 @@ class SupervisorTelemetry(Protocol):
     def supervisor_gave_up(self, supervisor: str) -> None:
         """The restart limit was exceeded."""
 
+    def quota_checked(self, quota: str, allowed: bool) -> None:
+        """A quota was compared with what is used."""
+
+    def quota_enforced(self, quota: str, resource: str, action: str) -> None:
+        """Something was done about a resource of which too much was used."""
+
 
 class NoSupervisorTelemetry:
     """Measures nothing."""
@@ -40,4 +46,10 @@ class NoSupervisorTelemetry:
         """Ignore."""
 
     def supervisor_gave_up(self, supervisor: str) -> None:
+        """Ignore."""
+
+    def quota_checked(self, quota: str, allowed: bool) -> None:
+        """Ignore."""
+
+    def quota_enforced(self, quota: str, resource: str, action: str) -> None:
         """Ignore."""

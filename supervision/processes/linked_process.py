@@ -154,6 +154,10 @@ class LinkedProcess:
         """Return its resident memory, 0 once it has ended."""
         return self._process.memory_bytes()
 
+    def processor_seconds(self) -> float:
+        """Return the processor time that it has used, 0 once it has ended."""
+        return self._process.processor_seconds()
+
     # What comes from it
 
     def _receive(self) -> bool:

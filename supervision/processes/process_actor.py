@@ -117,6 +117,11 @@ class ProcessActor(EventActor):
 
     # What is looked at
 
+    def resources(self) -> tuple[int, float]:
+        """Return the resident memory in bytes and the processor seconds of the process, for quotas."""
+        process = self._process
+        return (0, 0.0) if process is None else (process.memory_bytes(), process.processor_seconds())
+
     def _look(self) -> None:
         self._place.look()
         if self._process is None:

@@ -66,6 +66,8 @@ def filled() -> PrometheusTelemetry:
     telemetry.supervisor_started("root")
     telemetry.children_changed("root", 3)
     telemetry.child_restarted("root", "one_for_one", "Claimer")
+    telemetry.quota_checked("root", True)
+    telemetry.quota_enforced("root", "abandoned_threads", "escalate")
     telemetry.process_started("1")
     telemetry.process_memory("1", 100 * 2**20)
     telemetry.process_recycled(True)
@@ -205,10 +207,26 @@ def test_supervisors_come_and_go(filled):
     assert samples(filled, "callboard_supervisor_children") == {("root",): 3, ("workers",): 0}
     assert samples(filled, "callboard_supervisor_restart_limit_exceeded_total") == {("root",): 0, ("workers",): 1}
     assert samples(filled, "callboard_supervisor_restarts_total") == {
-        ("one_for_one", "root"): 1,
-        ("one_for_one", "workers"): 0,
+        (strategy, supervisor): int((strategy, supervisor) == ("one_for_one", "root"))
+        for strategy in ("one_for_all", "one_for_one", "rest_for_one")
+        for supervisor in ("root", "workers")
     }
     assert samples(filled, "callboard_actor_restarts_total") == {("Claimer",): 1}
+
+
+def test_quotas_are_counted(filled):
+    filled.quota_checked("q", True)
+    filled.quota_checked("q", False)
+    filled.quota_enforced("q", "mailbox_messages", "stop_child")
+    assert samples(filled, "callboard_quota_checks_total") == {
+        ("allowed", "root"): 1,
+        ("allowed", "q"): 1,
+        ("denied", "q"): 1,
+    }
+    assert samples(filled, "callboard_quota_actions_total") == {
+        ("escalate", "root", "abandoned_threads"): 1,
+        ("stop_child", "q", "mailbox_messages"): 1,
+    }
 
 
 def test_readiness_is_one_hot(filled):
