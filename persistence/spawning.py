@@ -88,7 +88,7 @@ async def _insert_round(
     inserted: set[str] = set()
     for start in range(0, len(ordered), _RECORDED_TOGETHER):
         chunk = [jobs[place] for place in ordered[start : start + _RECORDED_TOGETHER]]
-        rows = await execute(sql.insert, _columns(chunk) | {"actor": actor})
+        rows = await execute(sql.insert, insert_columns(chunk) | {"actor": actor})
         inserted.update((rows[0][0] or "").split(","))
     for place in ordered:
         job_id = str(jobs[place].id)
@@ -110,7 +110,8 @@ def _uniqueness(job: NewJob) -> tuple[str, str, int, str, int]:
     return unique_key, kind, job.parent_id.int, job.child_key or "", job.child_index or 0
 
 
-def _columns(jobs: Sequence[NewJob]) -> dict[str, str]:
+def insert_columns(jobs: Sequence[NewJob]) -> dict[str, str]:
+    """Return the parameters of ``Statements.insert``, but for ``actor``."""
     return {
         "ids": plain_array([job.id.hex for job in jobs]),
         "kinds": text_array([job.kind for job in jobs]),
@@ -146,7 +147,7 @@ def tags_array(job: NewJob) -> str | None:
 
 def _identities(jobs: Sequence[NewJob], places: Sequence[int]) -> dict[str, str]:
     wanted = [jobs[place] for place in places]
-    columns = _columns(wanted)
+    columns = insert_columns(wanted)
     names = ("ids", "kinds", "unique_keys", "parent_ids", "child_keys", "child_indexes")
     return {name: columns[name] for name in names} | {"places": plain_array(map(str, places))}
 

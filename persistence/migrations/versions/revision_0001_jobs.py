@@ -56,7 +56,7 @@ CREATE TABLE {schema}.jobs (
     CONSTRAINT jobs_child CHECK ((parent_id IS NULL) = (child_key IS NULL)),
     CONSTRAINT jobs_child_index CHECK ((child_key IS NULL) = (child_index IS NULL))
 ) WITH (
-    fillfactor = 50,
+    fillfactor = 40,
     autovacuum_vacuum_scale_factor = 0.02,
     autovacuum_vacuum_threshold = 2000,
     autovacuum_vacuum_insert_scale_factor = 0.1,

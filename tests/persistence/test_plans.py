@@ -1,0 +1,118 @@
+"""The plans of the hot statements in a table of a million jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from callboard.actors.jobs.decide import Transition
+from callboard.actors.jobs.state import Reason, Status
+from callboard.actors.jobs.types import AttemptKey
+from callboard.persistence.literals import plain_array
+from callboard.persistence.spawning import insert_columns
+from callboard.persistence.statements import Statement, Statements
+from callboard.persistence.writing import columns, progress_columns, renewal
+from tests.contract.support import new_job
+
+Connection = psycopg.Connection[Any]
+
+pytestmark = pytest.mark.slow
+
+JOBS = 1_000_000
+ENDED = 900_000
+RUNNING = range(ENDED, ENDED + 10_000)
+BATCH = 500
+
+# Ids that grow, as those of real jobs do. A tenth of the running ones have lost their lease; a third of those that wait
+# do so for their time.
+_JOBS = f"""
+INSERT INTO callboard.jobs (id, kind, queue, arguments, max_attempts, status, run_at, token, attempt, node,
+                            lease_expires_at, finished_at, newest_history, transitions)
+SELECT CAST(lpad(to_hex(n), 32, '0') AS uuid), 'kind', 'busy', '{{}}', 3,
+       CASE WHEN n < {RUNNING.start} THEN 'completed' WHEN n < {RUNNING.stop} THEN 'running' ELSE 'pending' END,
+       CASE WHEN n >= {RUNNING.stop} AND n % 3 = 0 THEN now() + interval '1 hour' ELSE now() - interval '1 hour' END,
+       1, 1, 'node',
+       CASE WHEN n >= {RUNNING.start} AND n < {RUNNING.stop}
+            THEN now() + CASE WHEN n % 10 = 0 THEN interval '-1 s' ELSE interval '1 hour' END END,
+       CASE WHEN n < {RUNNING.start} THEN now() END, n / 1000, 1
+FROM generate_series(0, {JOBS - 1}) AS n
+"""
+
+_HISTORY = f"""
+INSERT INTO callboard.history_batches (number, to_status, reason, actor, job_ids, sequences, attempts, older)
+SELECT batch, 'pending', 'spawned', 'test', ids, array_fill(1, ARRAY[1000]),
+       array_fill(CAST(0 AS smallint), ARRAY[1000]), array_fill(CAST(NULL AS bigint), ARRAY[1000])
+FROM generate_series(0, {JOBS // 1000 - 1}) AS batch,
+     LATERAL (SELECT array_agg(CAST(lpad(to_hex(batch * 1000 + place), 32, '0') AS uuid)) AS ids
+              FROM generate_series(0, 999) AS place) AS jobs
+"""
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[Connection]:
+    with psycopg.connect(database_url, autocommit=True, options="-c jit=off") as connection:
+        connection.execute("SET synchronous_commit = off")
+        connection.execute(_JOBS.encode())
+        connection.execute(_HISTORY.encode())
+        connection.execute("VACUUM ANALYZE callboard.jobs, callboard.history_batches")
+        yield connection
+
+
+def explained(connection: Connection, statement: bytes, parameters: Mapping[str, object]) -> dict[str, Any]:
+    with connection.transaction(force_rollback=True):
+        cursor = connection.execute(b"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) " + statement, parameters)
+        [([explanation],)] = cursor.fetchall()
+    plan: dict[str, Any] = explanation["Plan"]
+    return plan
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def rows_read(plan: dict[str, Any]) -> float:
+    """How many rows of ``jobs`` were looked at, those that a filter threw away among them."""
+    return sum(
+        node["Actual Loops"] * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0))
+        for node in nodes(plan)
+        if node.get("Relation Name") == "jobs" and "Scan" in node["Node Type"]
+    )
+
+
+def test_no_hot_statement_reads_more_than_its_jobs(connection: Connection) -> None:
+    sql = Statements("callboard")
+    attempts = [AttemptKey(UUID(int=number), 1) for number in RUNNING[:BATCH]]
+    ids = {"ids": plain_array([attempt.job_id.hex for attempt in attempts])}
+    ends = [Transition(key.job_id, Status.RUNNING, Status.COMPLETED, 1, Reason.SUCCEEDED) for key in attempts]
+    statements: dict[str, tuple[Statement, Mapping[str, object]]] = {
+        "insert": (sql.insert, insert_columns([new_job() for _ in range(BATCH)]) | {"actor": "test"}),
+        "claim": (sql.claim, {"queues": "{busy,idle}", "limits": f"{{{BATCH},{BATCH}}}", "node": "n", "lease": 60.0}),
+        "claim of nothing": (sql.claim, {"queues": "{idle}", "limits": f"{{{BATCH}}}", "node": "n", "lease": 60.0}),
+        "apply": (sql.apply, columns(ends, "node:here")),
+        "renew": (sql.renew, renewal(attempts, 60.0)),
+        "progress": (sql.progress, progress_columns({key: {"done": 1} for key in attempts})),
+        "actual": (sql.actual, ids),
+        "lock": (sql.lock_jobs, ids),
+        "share": (sql.share_parents, ids),
+        "children": (sql.children_to_cancel, ids),
+        "wake": (sql.wake_parents, ids),
+        "expired": (sql.expired, {"limit": BATCH}),
+        "overdue": (sql.overdue, {"limit": BATCH}),
+    }
+    for name, (statement, parameters) in statements.items():
+        plan = explained(connection, statement.native, parameters)
+        tables = {node.get("Relation Name") for node in nodes(plan) if node["Node Type"] == "Seq Scan"}
+        assert "jobs" not in tables, f"{name} reads all jobs: {plan}"
+        # Twice: where rows are found (and locked), and where they are changed.
+        assert rows_read(plan) <= 2 * BATCH + 10, f"{name} reads {rows_read(plan)} rows for {BATCH} jobs: {plan}"
+
+    # A batch of a thousand is some twenty pages long; all of them are 20,000.
+    history = explained(connection, b"SELECT * FROM callboard.history_of(%(id)s)", {"id": UUID(int=ENDED // 2)})
+    assert history["Actual Rows"] == 1
+    assert history["Shared Hit Blocks"] + history["Shared Read Blocks"] < 500
