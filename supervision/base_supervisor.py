@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from callboard.actors.actor import EventActor
 from callboard.actors.control import Ignore
-from callboard.actors.errors import QuotaExceeded, RestartIntensityReached
+from callboard.actors.errors import InvalidSpecification, QuotaExceeded, RestartIntensityReached
 from callboard.actors.future import EventFuture
 from callboard.actors.messages import SHUTDOWN, Shutdown, Started, Terminated
 from callboard.actors.ref import EventRef
@@ -22,7 +22,16 @@ from .quota import Quota
 from .quota_guard import QuotaGuard
 from .restart_window import RestartWindow
 from .supervisor_flags import SupervisorFlags
-from .supervisor_messages import ChildKey, ChildStarted, ChildState, ChildStatus, Refused, StartFailed
+from .supervisor_messages import (
+    ChildKey,
+    ChildStarted,
+    ChildState,
+    ChildStatus,
+    CodeChange,
+    Done,
+    Refused,
+    StartFailed,
+)
 from .supervisor_telemetry import NoSupervisorTelemetry, SupervisorTelemetry
 
 _logger = logging.getLogger(__name__)
@@ -101,6 +110,7 @@ class BaseSupervisor(EventActor):
     ) -> None:
         super().__init__()
         self._flags = flags
+        self._window = RestartWindow(flags.intensity, flags.period_seconds)
         self._name = self.__class__.__name__
         self._telemetry: SupervisorTelemetry = telemetry or NoSupervisorTelemetry()
         self._draw = draw
@@ -108,11 +118,10 @@ class BaseSupervisor(EventActor):
         self._guard = QuotaGuard(quota, self._telemetry, abandoned_threads)
         self._overusers: dict[EventRef[Any], int] = {}  # how often each was killed for it, and has not ended
         self._looks = False
-        self._apply_flags(flags)
 
     def _apply_flags(self, flags: SupervisorFlags) -> None:
         self._flags = flags
-        self._window = RestartWindow(flags.intensity, flags.period_seconds)
+        self._window.change(flags.intensity, flags.period_seconds)
 
     def __str__(self) -> str:
         return f"supervisor {self._name}"
@@ -134,6 +143,10 @@ class BaseSupervisor(EventActor):
     @abstractmethod
     def _administer(self, message: object) -> Any:
         """Answer whoever administers the supervisor; what has to wait is a coroutine."""
+
+    @abstractmethod
+    def _take_over(self, change: CodeChange) -> None:
+        """Check other flags and specifications, then go on with them."""
 
     @abstractmethod
     async def _terminate_all(self) -> None:
@@ -164,8 +177,23 @@ class BaseSupervisor(EventActor):
                 return self._end_all(reason)
             case LookAtUsage():
                 return self._enforce_quotas()
+            case CodeChange():
+                return self._change_code(message)
             case _:
                 return self._administer(message)
+
+    def _change_code(self, change: CodeChange) -> Done | Refused:
+        """Go on with other flags and specifications, or as before (H11)."""
+        try:
+            self._take_over(change)
+        except Ignore:
+            pass
+        except InvalidSpecification as error:
+            return Refused(error.reason, message=str(error))
+        except Exception as error:
+            _logger.exception("%s keeps its flags and specifications: init() raised", self)
+            return Refused("init_failed", message=repr(error))
+        return Done()
 
     def _unknown(self, message: object) -> None:
         _logger.error("%s got a message that it does not know, and ignores it: %r", self, message)  # C6

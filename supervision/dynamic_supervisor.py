@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from callboard.actors.errors import InvalidSpecification
@@ -27,6 +28,7 @@ from .supervisor_messages import (
     ChildKey,
     ChildStarted,
     ChildStatus,
+    CodeChange,
     CountChildren,
     DeleteChild,
     Done,
@@ -150,6 +152,22 @@ class DynamicSupervisor(BaseSupervisor):
         self._waiting.clear()
         await end_children(self.context.system, refs, self._spec)
         self._report()
+
+    def _take_over(self, change: CodeChange) -> None:
+        flags = self._flags if change.flags is None else change.flags
+        if flags.strategy != "one_for_one":
+            raise InvalidSpecification(
+                "invalid_strategy", f"strategy {flags.strategy!r}: expected 'one_for_one', as {self} is dynamic"
+            )
+        spec = self._spec if change.children is None else _the_only(change.children)
+        self._spec = check_child_spec(spec, flags.auto_shutdown)
+        self._apply_flags(flags)
+        self._look_from_now_on(self._spec.quota)
+        for child in (*self._by_ref.values(), *self._waiting.values()):
+            was_temporary = child.spec.restart == "temporary"
+            child.spec = replace(self._spec, restart="temporary") if was_temporary else self._spec
+            if child.ref is not None and self._spec.restart == "temporary":
+                self._forget_arguments(child)
 
     # Administration (rules D7 and H8)
 

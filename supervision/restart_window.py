@@ -15,7 +15,7 @@ from callboard.actors.errors import InvalidSpecification
 
 
 class RestartWindow:
-    """Counts restarts in a sliding window. Costs the same at any intensity: it looks at one earlier restart only.
+    """Counts restarts in a sliding window. Each restart costs the same at any intensity, taken together (rule E8).
 
     Args:
         intensity: how many restarts the window may hold; one more and the supervisor gives up. 0 allows none. None
@@ -27,15 +27,13 @@ class RestartWindow:
         InvalidSpecification: a value is out of bounds.
     """
 
-    __slots__ = ("_latest", "intensity", "period_seconds")
+    __slots__ = ("_restarts", "intensity", "period_seconds")
 
     def __init__(self, intensity: int | None, period_seconds: int) -> None:
         check_intensity(intensity, period_seconds)
         self.intensity = intensity
         self.period_seconds = period_seconds
-        # The (intensity + 1)-th restart gives up exactly when the restart `intensity` places before it is still in
-        # the window, so no older one matters.
-        self._latest: deque[int] = deque(maxlen=intensity or 0)
+        self._restarts: deque[int] = deque()  # those in the window, each put in once and taken out once
 
     def admit(self, now_seconds: float) -> bool:
         """Count one restart and tell whether it is within the limit; False means: give up.
@@ -45,13 +43,21 @@ class RestartWindow:
         """
         if self.intensity is None:
             return True
-        if self.intensity == 0:
-            return False
         now = int(now_seconds // 1)
-        full = len(self._latest) == self.intensity
-        exceeded = full and self._latest[0] >= now - self.period_seconds
-        self._latest.append(now)
-        return not exceeded
+        while self._restarts and self._restarts[0] < now - self.period_seconds:
+            self._restarts.popleft()
+        self._restarts.append(now)
+        return len(self._restarts) <= self.intensity
+
+    def change(self, intensity: int | None, period_seconds: int) -> None:
+        """Go on with other limits, as for the constructor. The restarts in the window still count (rule H11).
+
+        Raises:
+            InvalidSpecification: a value is out of bounds; nothing has changed.
+        """
+        check_intensity(intensity, period_seconds)
+        self.intensity = intensity
+        self.period_seconds = period_seconds
 
 
 def check_intensity(intensity: int | None, period_seconds: int) -> None:

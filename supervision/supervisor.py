@@ -32,6 +32,7 @@ from .supervisor_messages import (
     ChildKey,
     ChildStarted,
     ChildStatus,
+    CodeChange,
     CountChildren,
     DeleteChild,
     Done,
@@ -213,6 +214,30 @@ class Supervisor(BaseSupervisor):
         if ref is not None:
             await end_child(self.context.system, ref, child.spec)
             self._report()
+
+    def _take_over(self, change: CodeChange) -> None:
+        flags, given = change.flags, change.children
+        if flags is None or given is None:
+            own_flags, own_children = self.init()
+            flags = own_flags if flags is None else flags
+            given = own_children if given is None else given
+        specs = check_child_specs(given, flags.auto_shutdown)
+        self._apply_flags(flags)
+        self._specs = specs
+        for spec in specs:
+            self._look_from_now_on(spec.quota)
+        children = {spec.id: self._renewed(spec) for spec in specs}
+        self._children = children | {key: kept for key, kept in self._children.items() if key not in children}
+
+    def _renewed(self, spec: ChildSpec) -> Child:
+        """Return the child of this id with its new specification; a new one, which is down, if there is none."""
+        child = self._children.get(spec.id)
+        if child is None:
+            return Child(spec.id, spec, spec.args, spec.kwargs)
+        child.spec, child.args, child.kwargs = spec, spec.args, spec.kwargs
+        if child.ref is not None and spec.restart == "temporary":
+            self._forget_arguments(child)
+        return child
 
     async def _terminate_group(self, ids: Sequence[str]) -> None:
         """End these children before they start again, the last first; temporary ones are forgotten (C4)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -10,6 +10,7 @@ from callboard.actors.actor import EventActor
 from callboard.actors.ref import EventRef
 
 from .child_spec import ChildSpec, ChildType
+from .supervisor_flags import SupervisorFlags
 
 ChildState: TypeAlias = Literal["running", "restarting", "stopped"]
 ChildKey: TypeAlias = str | EventRef[Any]
@@ -78,6 +79,27 @@ class CountChildren:
 
 
 @dataclass(frozen=True, slots=True)
+class CodeChange:
+    """Go on with other flags and specifications, as OTP's ``code_change`` (rule H11). Answer: ``Done`` or ``Refused``.
+
+    A child whose id is in the new list goes on as it is, restarts before it included, and is treated by its new
+    specification from now on. What is new is added, and not started: ``RestartChild`` does that. What is missing is
+    kept, behind the others. The restarts of the past still count. Lost when the supervisor itself is restarted.
+
+    Below a dynamic supervisor the new specification holds for the children that run, too; they are restarted with the
+    arguments that they were started with. Those that are temporary stay so, as nobody knows their arguments any more.
+
+    Attributes:
+        flags: None (default): those that ``Supervisor.init`` returns now; a dynamic supervisor's stay.
+        children: all of them, for a dynamic supervisor the one. None (default): those that ``Supervisor.init`` returns
+            now; a dynamic supervisor's stays.
+    """
+
+    flags: SupervisorFlags | None = None
+    children: Iterable[ChildSpec | Mapping[str, Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ChildStarted:
     """The child runs; or it was not needed.
 
@@ -110,7 +132,8 @@ class Refused:
         reason: OTP's name of it. ``not_found``: no child has the id. ``running``, ``restarting``: only a child that is
             down can be restarted or deleted. ``already_started``: a child of this id runs. ``already_present``: one is
             there, down. ``simple_one_for_one``: children of a dynamic supervisor have no ids. ``max_children``: it has
-            as many as it may. Any other: what is wrong with the specification (``InvalidSpecification.reason``).
+            as many as it may. ``init_failed``: ``Supervisor.init`` raised. Any other: what is wrong with the
+            specification (``InvalidSpecification.reason``).
         ref: the running child, with ``already_started``.
         message: what is wrong with the specification, what was expected.
     """

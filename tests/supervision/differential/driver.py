@@ -20,9 +20,11 @@ from callboard.supervision.base_supervisor import BaseSupervisor
 from callboard.supervision.child_spec import ChildSpec, check_child_specs
 from callboard.supervision.dynamic_supervisor import DynamicSupervisor
 from callboard.supervision.supervisor import FailedToStartChild, Supervisor
+from callboard.supervision.supervisor_flags import SupervisorFlags
 from callboard.supervision.supervisor_messages import (
     ChildCounts,
     ChildStarted,
+    CodeChange,
     CountChildren,
     DeleteChild,
     Done,
@@ -64,6 +66,7 @@ class Recorder:
     def __init__(self) -> None:
         self.events: list[Any] = []
         self.alive: dict[Path, EventRef[Any]] = {}
+        self.strategies: dict[Path, str] = {}
         self._starts: Counter[Path] = Counter()
 
     def next_start(self, path: Path, starts: list[str]) -> str:
@@ -154,6 +157,7 @@ def _made(
 
     class Scripted(base):  # type: ignore[misc, valid-type]
         async def on_start(self) -> None:
+            recorder.strategies[path] = script.get("strategy", "one_for_one")
             match script.get("init", "ok"):
                 case "ignore":
                     raise Ignore
@@ -172,7 +176,6 @@ class _Run:
     def __init__(self, script: Script) -> None:
         self.script = script
         self.recorder = Recorder()
-        self.strategies: dict[Path, str] = {}
         self.clock = HastyClock()
 
     async def trace(self) -> Trace:
@@ -224,6 +227,8 @@ class _Run:
                 return "ok"
             case ["check_childspecs", children]:
                 return self._check(children)
+            case ["change_code", supervisor]:
+                return await self._change_code(supervisor)
             case ["at", path, command]:
                 supervisor = self.recorder.alive.get(tuple(path))
                 return "noproc" if supervisor is None else await self._ask(supervisor, tuple(path), command)
@@ -255,6 +260,14 @@ class _Run:
         await ended
         return "ok"
 
+    async def _change_code(self, supervisor: Script) -> Any:
+        try:
+            spec = self._supervisor_spec((), {"id": "top", "supervisor": supervisor})
+            change = CodeChange(SupervisorFlags(**spec.kwargs), *spec.args)
+        except InvalidSpecification as error:
+            return ["error", error.reason]
+        return await self._result(self.top.ask(change, block=False))
+
     def _check(self, children: list[Any]) -> Any:
         try:
             check_child_specs([self._spec((), child) for child in children])
@@ -267,7 +280,7 @@ class _Run:
         return self._result(supervisor.ask(self._request(path, command), block=False))
 
     def _request(self, path: Path, command: list[Any]) -> Any:
-        dynamic = self.strategies.get(path) == "simple_one_for_one"
+        dynamic = self.recorder.strategies.get(path) == "simple_one_for_one"
         match command:
             case ["start_child", child]:
                 return StartDynamicChild((child,)) if dynamic else StartChild(self._spec(path, child))
@@ -310,12 +323,13 @@ class _Run:
         script = child["supervisor"]
         here = path if fields is None else (*path, child["id"])
         strategy = script.get("strategy", "one_for_one")
-        self.strategies[here] = strategy
         dynamic = strategy == "simple_one_for_one"
         flags = {name: script[key] for key, name in _FLAGS.items() if key in script}
         specs = [self._spec(here, one) for one in script.get("children", [])]
         if dynamic:  # whose children say at their start who they are
-            specs = [spec | {"args": (self.recorder, here, spec["args"][2])} for spec in specs]
+            specs = [
+                spec | {"args": (self.recorder, here, spec["args"][2])} if "args" in spec else spec for spec in specs
+            ]
         else:
             flags["strategy"] = strategy
         made = _made(DynamicSupervisor if dynamic else Supervisor, self.recorder, here, script)

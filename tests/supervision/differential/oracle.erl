@@ -102,6 +102,13 @@ command({stop}) ->
     ok;
 command({check_childspecs, Specs}) ->
     name_only(supervisor:check_childspecs([spec([], S) || S <- Specs]));
+command({change_code, Spec}) ->
+    Top = get(top),
+    recorder ! {init_is, [], Spec},
+    sys:suspend(Top),
+    Result = sys:change_code(Top, ?MODULE, undefined, []),
+    sys:resume(Top),
+    name_only(case Result of {error, {error, _} = Inner} -> Inner; _ -> Result end);
 command({at, Path, Command}) ->
     case find(Path) of
         undefined -> noproc;
@@ -236,7 +243,9 @@ has_restarting(_) -> false.
 
 %% Supervisors and workers under test
 
-init({Path, Spec}) ->
+init({Path, First}) ->
+    recorder ! {init, Path, self()},
+    Spec = receive {init, undefined} -> First; {init, Changed} -> Changed end,
     recorder ! {strategy_is, Path, maps:get(strategy, Spec, one_for_one)},
     case maps:get(init, Spec, ok) of
         ignore -> ignore;
@@ -260,8 +269,10 @@ spec(Path, Child) when is_map(Child) ->
     end;
 spec(_, Other) -> Other.
 
-simple(Path, Child) ->
-    (maps:with([id, restart, shutdown, type, significant], Child))#{start => {?MODULE, start_simple, [Path, Child]}}.
+simple(_, #{nostart := true} = Child) -> maps:with([id, restart, shutdown, type, significant], Child);
+simple(Path, Child) when is_map(Child) ->
+    (maps:with([id, restart, shutdown, type, significant], Child))#{start => {?MODULE, start_simple, [Path, Child]}};
+simple(_, Other) -> Other.
 
 start_nested(Path, Spec) ->
     case supervisor:start_link(?MODULE, {Path, Spec}) of
@@ -323,6 +334,8 @@ recorder(Events, Pids, Counts) ->
         {'DOWN', _, process, Pid, Reason} ->
             recorder([{exit, maps:get(Pid, Pids), reason(Reason)} | Events], Pids, Counts);
         {find, Path, From} -> From ! {found, maps:get(Path, Pids, undefined)}, recorder(Events, Pids, Counts);
+        {init_is, Path, Spec} -> recorder(Events, Pids, Counts#{{init, Path} => Spec});
+        {init, Path, From} -> From ! {init, maps:get({init, Path}, Counts, undefined)}, recorder(Events, Pids, Counts);
         {strategy_is, Path, S} -> recorder(Events, Pids, Counts#{{strategy, Path} => S});
         {strategy, Path, From} ->
             From ! {strategy, maps:get({strategy, Path}, Counts, one_for_one)}, recorder(Events, Pids, Counts);
@@ -335,6 +348,7 @@ muted(Events) ->
         {events, From} -> From ! {events, lists:reverse(Events)}, muted(Events);
         {up, _, _, From} -> From ! noted, muted(Events);
         {next, _, _, From} -> From ! {next, ok}, muted(Events);
+        {init, _, From} -> From ! {init, undefined}, muted(Events);
         _ -> muted(Events)
     end.
 

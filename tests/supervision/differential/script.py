@@ -20,10 +20,12 @@ A script is a JSON object::
                 ["which_children"] | ["count_children"]
                 ["at", PATH, COMMAND]         one of the above, to a nested supervisor
                 ["exit", PATH, REASON]        a child ends by itself: "normal", "shutdown", ["shutdown", "text"],
-                                              "crash"; or is killed by somebody: "kill"
+                                              "crash"; or is killed by somebody: "kill", which is the
+                                              only one for a supervisor
                 ["queued", [COMMAND, ...]]    all of these, while the top supervisor handles nothing
                 ["sleep", milliseconds]       of the supervisor's clock
                 ["check_childspecs", [CHILD, ...]]
+                ["change_code", SUPERVISOR]   as a release upgrade does, to the top supervisor; of the same kind
                 ["stop"]                      the top supervisor's parent tells it to shut down
     PATH        [ID, ...] from the top supervisor's child down
 
