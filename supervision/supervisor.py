@@ -222,6 +222,7 @@ class Supervisor(BaseSupervisor):
             flags = own_flags if flags is None else flags
             given = own_children if given is None else given
         specs = check_child_specs(given, flags.auto_shutdown)
+        _check_number(specs, self._guard.quota)
         self._apply_flags(flags)
         self._specs = specs
         for spec in specs:
