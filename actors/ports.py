@@ -12,11 +12,13 @@ from uuid import UUID
 from .jobs.controls import Controls
 from .jobs.decide import Policy, Transition
 from .jobs.limits import Limit, LimitScope
+from .jobs.retention import Pruned, Retention
 from .jobs.state import Reason, Status
 from .jobs.types import (
     Applied,
     AttemptKey,
     ClaimedJob,
+    ErrorCount,
     HistoryRow,
     JobFilter,
     JobRecord,
@@ -178,6 +180,16 @@ class JobStore(Protocol):
     async def forget_node(self, node: str) -> None:
         """Remove a node that stopped in order."""
 
+    async def errors(self, where: JobFilter) -> list[ErrorCount]:
+        """Count failed jobs by kind, queue and error, the latest first: the dead letter list."""
+
+    async def prune(self, retention: Retention) -> Pruned:
+        """Delete what need not be kept any longer, in small steps; safe from every node, one at a time works.
+
+        Ended jobs, results, and the history in whole partitions. Never a job that has not ended, its history, or its
+        children.
+        """
+
     async def housekeep(self) -> None:
         """Make the history partitions of the near future, forget nodes unseen for a day. Safe from every node."""
 
@@ -201,8 +213,10 @@ class ControlStore(Protocol):
     async def clear_limit(self, scope: LimitScope, name: str) -> bool:
         """Remove a limit; False if there was none."""
 
-    async def set_queue(self, name: str, *, paused: bool, draining: bool, actor: str) -> None:
-        """Say whether jobs of a queue may be claimed, and whether it takes new ones."""
+    async def set_queue(
+        self, name: str, *, paused: bool | None = None, draining: bool | None = None, actor: str
+    ) -> None:
+        """Say whether jobs of a queue may be claimed, and whether it takes new ones; None leaves that as it is."""
 
     def invalidate(self) -> None:
         """Something may have changed: read again before the next use."""
@@ -257,6 +271,12 @@ class Telemetry(Protocol):
     def transition_refused(self, from_status: str, to_status: str, cause: str) -> None:
         """A transition lost: ``cause`` is that of ``Refused``: missing, invalid or stale."""
 
+    def quota_checked(self, quota: str, allowed: bool) -> None:
+        """A spawn was held against a bound on what waits: ``quota`` is ``queue_queued`` or ``owner_queued``."""
+
+    def jobs_pruned(self, pruned: Pruned) -> None:
+        """Retention has deleted something."""
+
     def job_rescued(self, reason: Reason) -> None:
         """A job was taken back from a dead worker, or ended by its deadline."""
 
@@ -283,6 +303,12 @@ class NoTelemetry:
         """Ignore."""
 
     def transition_refused(self, from_status: str, to_status: str, cause: str) -> None:
+        """Ignore."""
+
+    def quota_checked(self, quota: str, allowed: bool) -> None:
+        """Ignore."""
+
+    def jobs_pruned(self, pruned: Pruned) -> None:
         """Ignore."""
 
     def job_rescued(self, reason: Reason) -> None:

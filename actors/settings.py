@@ -24,7 +24,7 @@ class Settings(BaseSettings):
         pydantic.ValidationError: a value is out of bounds; the message names the field.
     """
 
-    model_config = SettingsConfigDict(env_prefix="CALLBOARD_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="CALLBOARD_", frozen=True, extra="forbid", env_parse_none_str="none")
 
     # Where the database is
     database_url: SecretStr | None = Field(None, description="PostgreSQL URL; may lead through a pooler.")
@@ -90,6 +90,18 @@ class Settings(BaseSettings):
     payload_limit_bytes: Bytes = Field(4 * 2**20, description="Largest serialized arguments of one job.")
     result_limit_bytes: Bytes = Field(16 * 2**20, description="Largest serialized result of one job.")
     ask_timeout_seconds: Seconds = Field(30, description="How long a blocking ask waits where the caller says nothing.")
+
+    # How long what has ended is kept
+    retention_completed_seconds: Seconds | None = Field(
+        7 * 86_400, description="How long completed jobs are kept after their end; none is for ever."
+    )
+    retention_failed_seconds: Seconds | None = Field(
+        30 * 86_400, description="How long failed and cancelled jobs are kept after their end; none is for ever."
+    )
+    retention_history_seconds: Seconds | None = Field(
+        90 * 86_400, description="How long transitions are kept; they are dropped by weeks. None is for ever."
+    )
+    retention_interval_seconds: Seconds = Field(3600, description="How often to look for what need not be kept.")
 
     # Seen from outside
     metrics_host: str = Field("127.0.0.1", description="Address of /metrics, /livez and /readyz.")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from callboard.actors.errors import (
     CallboardError,
     ConfigurationError,
+    DuplicateJob,
     InvalidArguments,
     InvalidTransition,
     JobCancelled,
@@ -23,6 +24,7 @@ from callboard.actors.errors import (
     JobNotFound,
     PayloadTooLarge,
     QueueFull,
+    ResultExpired,
     RuntimeStopped,
     SchemaMismatch,
     SchemaMissing,
@@ -37,9 +39,10 @@ from callboard.actors.errors import (
 from callboard.actors.jobs.context import JobContext
 from callboard.actors.jobs.control import Abort, Retry, Snooze
 from callboard.actors.jobs.definition import ConfiguredJob, JobDefinition, JobRegistry, job
+from callboard.actors.jobs.limits import Limit, LimitScope
 from callboard.actors.jobs.options import SpawnOptions
 from callboard.actors.jobs.state import Reason, Status
-from callboard.actors.jobs.types import HistoryRow, JobFilter, JobRecord, StoreSummary
+from callboard.actors.jobs.types import HistoryRow, JobFilter, JobRecord, OnConflict, QueueControl, StoreSummary
 from callboard.actors.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,6 +62,7 @@ __all__ = [
     "CallboardError",
     "ConfigurationError",
     "ConfiguredJob",
+    "DuplicateJob",
     "HistoryRow",
     "InvalidArguments",
     "InvalidTransition",
@@ -74,10 +78,15 @@ __all__ = [
     "JobRecord",
     "JobRef",
     "JobRegistry",
+    "Limit",
+    "LimitScope",
+    "OnConflict",
     "PayloadTooLarge",
     "ProgressEvent",
+    "QueueControl",
     "QueueFull",
     "Reason",
+    "ResultExpired",
     "Retry",
     "Runtime",
     "RuntimeStopped",

@@ -6,18 +6,27 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
-from callboard.actors.errors import JobNotFound, RuntimeStopped
+from callboard.actors.errors import ConfigurationError, JobNotFound, RuntimeStopped
 from callboard.actors.jobs.definition import ConfiguredJob, JobDefinition
 from callboard.actors.jobs.ended import Ended
+from callboard.actors.jobs.limits import Limit, LimitScope
 from callboard.actors.jobs.spawning import Spawning
-from callboard.actors.jobs.types import Applied, JobFilter, JobRecord, NewJob, Spawned, StoreSummary
+from callboard.actors.jobs.types import Applied, JobFilter, JobRecord, NewJob, QueueControl, Spawned, StoreSummary
 from callboard.actors.ports import JobStore, Telemetry
 from callboard.actors.pulse import Pulse
+from callboard.actors.settings import check_queue_name
 from callboard.actors.waiters import Waiters
 
 from .ref import JobRef
 
 R = TypeVar("R")
+
+
+def _named(queue: str) -> str:
+    try:
+        return check_queue_name(queue)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
 
 
 class JobClient:
@@ -82,6 +91,9 @@ class JobClient:
             InvalidArguments: the arguments do not fit the signature.
             ConfigurationError: an option is unknown or out of bounds, or ``job`` is not a job.
             PayloadTooLarge: the arguments exceed ``settings.payload_limit_bytes``.
+            QueueFull: the queue or the owner has as many jobs waiting as it may, or the queue is being drained. Nothing
+                was written; ``retry_after_seconds`` says when to try again.
+            DuplicateJob: another job holds the ``unique_key``, and ``on_conflict`` is ``"raise"``.
             StoreUnavailable: the database cannot be reached. Nothing was written, or, if the connection was lost in the
                 moment of the commit, it is unknown whether; a ``unique_key`` makes the repetition safe.
         """
@@ -107,8 +119,8 @@ class JobClient:
             **options: options of all of them.
 
         Raises:
-            InvalidArguments, ConfigurationError, PayloadTooLarge, StoreUnavailable: as for ``spawn``; the message names
-                the call's position.
+            InvalidArguments, ConfigurationError, PayloadTooLarge, QueueFull, StoreUnavailable: as for ``spawn``; where
+                it is about one call, the message names its position.
         """
         rows = self._spawning.many(job, calls, options)
         if not rows:
@@ -202,6 +214,35 @@ class JobClient:
         """Queue held jobs; returns how many this call queued."""
         answers = await self.store.release(job_ids, actor=self._actor)
         return sum(isinstance(answer, Applied) for answer in answers)
+
+    async def pause_queue(self, queue: str) -> None:
+        """Let nobody claim jobs of a queue, on any node, from now on. Those that run go on; spawns are taken."""
+        await self.store.controls.set_queue(_named(queue), paused=True, actor=self._actor)
+
+    async def drain_queue(self, queue: str) -> None:
+        """Let a queue take no new jobs (``spawn`` raises ``QueueFull``), and work off those that it has."""
+        await self.store.controls.set_queue(_named(queue), paused=False, draining=True, actor=self._actor)
+
+    async def resume_queue(self, queue: str) -> None:
+        """End a queue's pause or drain."""
+        await self.store.controls.set_queue(_named(queue), paused=False, draining=False, actor=self._actor)
+
+    async def queues(self) -> list[QueueControl]:
+        """Return what is set on queues, by name; a queue on which nobody has set anything is not there."""
+        controls = await self.store.controls.read()
+        return [queue for _, queue in sorted(controls.queues.items())]
+
+    async def set_limit(self, limit: Limit) -> None:
+        """Set a limit on what runs or waits, over all nodes; see ``Limit``. It takes the place of an earlier one."""
+        await self.store.controls.set_limit(limit, actor=self._actor)
+
+    async def clear_limit(self, scope: LimitScope, name: str) -> bool:
+        """Remove a limit; False if there was none."""
+        return await self.store.controls.clear_limit(scope, name)
+
+    async def limits(self) -> list[Limit]:
+        """Return the limits that are set, by scope and name."""
+        return list((await self.store.controls.read()).limits)
 
     async def run_now(self, job_ids: Sequence[UUID]) -> int:
         """Let pending jobs that wait for their time run at once; returns how many did wait."""

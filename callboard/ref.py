@@ -105,6 +105,7 @@ class JobRef(Generic[R]):
             JobCancelled: it was cancelled.
             TimeoutError: it has not ended yet.
             JobNotFound: it does not exist (any more).
+            ResultExpired: it completed, and its ``result_ttl_seconds`` are over.
         """
         async with asyncio.timeout(timeout):
             ended = await self._desk.wait_ended(self.id)

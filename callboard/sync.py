@@ -23,8 +23,9 @@ from uuid import UUID
 
 from callboard.actors.errors import ConfigurationError, RuntimeStopped, WouldDeadlock
 from callboard.actors.jobs.definition import ConfiguredJob, JobDefinition, JobRegistry, default_registry
+from callboard.actors.jobs.limits import Limit, LimitScope
 from callboard.actors.jobs.state import Status
-from callboard.actors.jobs.types import HistoryRow, JobFilter, JobRecord, StoreSummary
+from callboard.actors.jobs.types import HistoryRow, JobFilter, JobRecord, QueueControl, StoreSummary
 from callboard.actors.settings import Settings
 
 from . import ref as asynchronous
@@ -238,6 +239,41 @@ class Runtime:
         """Queue held jobs; returns how many this call queued."""
         thread, runtime = self._parts()
         return thread.wait_for(runtime.release(job_ids))
+
+    def pause_queue(self, queue: str) -> None:
+        """Let nobody claim jobs of a queue. See ``callboard.Runtime.pause_queue``."""
+        thread, runtime = self._parts()
+        thread.wait_for(runtime.pause_queue(queue))
+
+    def drain_queue(self, queue: str) -> None:
+        """Let a queue take no new jobs, and work off those that it has."""
+        thread, runtime = self._parts()
+        thread.wait_for(runtime.drain_queue(queue))
+
+    def resume_queue(self, queue: str) -> None:
+        """End a queue's pause or drain."""
+        thread, runtime = self._parts()
+        thread.wait_for(runtime.resume_queue(queue))
+
+    def queues(self) -> list[QueueControl]:
+        """Return what is set on queues, by name."""
+        thread, runtime = self._parts()
+        return thread.wait_for(runtime.queues())
+
+    def set_limit(self, limit: Limit) -> None:
+        """Set a limit on what runs or waits, over all nodes."""
+        thread, runtime = self._parts()
+        thread.wait_for(runtime.set_limit(limit))
+
+    def clear_limit(self, scope: LimitScope, name: str) -> bool:
+        """Remove a limit; False if there was none."""
+        thread, runtime = self._parts()
+        return thread.wait_for(runtime.clear_limit(scope, name))
+
+    def limits(self) -> list[Limit]:
+        """Return the limits that are set, by scope and name."""
+        thread, runtime = self._parts()
+        return thread.wait_for(runtime.limits())
 
     def run_now(self, job_ids: Sequence[UUID]) -> int:
         """Let pending jobs that wait for their time run at once; returns how many did wait."""

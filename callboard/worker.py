@@ -19,6 +19,7 @@ from callboard.actors.jobs.actor import JobEnvironment
 from callboard.actors.jobs.decide import Policy
 from callboard.actors.jobs.definition import JobRegistry
 from callboard.actors.jobs.messages import StopAttempt, StopCause
+from callboard.actors.jobs.retention import Retention
 from callboard.actors.jobs.spawning import Spawnable, Spawning
 from callboard.actors.jobs.state import Reason
 from callboard.actors.jobs.supervisor import JobSupervisor, StartJob
@@ -112,6 +113,11 @@ class Worker:
         )
         self.retry = default_wait(settings.retry_initial_seconds, settings.retry_max_seconds)
         self.policy = Policy(unknown_kind_grace_seconds=settings.unknown_kind_grace_seconds)
+        self.retention = Retention(
+            settings.retention_completed_seconds,
+            settings.retention_failed_seconds,
+            settings.retention_history_seconds,
+        )
         self.environment = self._make_environment(registry, waiters, clock)
 
     def _make_environment(self, registry: JobRegistry, waiters: Waiters, clock: Clock) -> JobEnvironment:
@@ -151,6 +157,7 @@ class Worker:
             ),
             periodic("progress", self._flush_progress, PROGRESS_INTERVAL_SECONDS),
             periodic("rescuer", self._rescue, settings.rescue_interval_seconds, jitter=0.3),
+            periodic("retention", self._prune, settings.retention_interval_seconds, jitter=0.3),
             periodic("housekeeper", store.housekeep, HOUSEKEEPING_INTERVAL_SECONDS, jitter=0.3),
             ChildSpec("jobs", JobSupervisor, (self.environment, self._jobs_ready), child_type="supervisor"),
             ChildSpec(
@@ -322,6 +329,17 @@ class Worker:
         self.running.stop_attempts(stale, StopAttempt(StopCause.LOST))
         for attempt in reports:
             self._progress.flushed(attempt)
+
+    async def _prune(self) -> None:
+        pruned = await self._parts.store.prune(self.retention)
+        self._telemetry.jobs_pruned(pruned)
+        if any(pruned):
+            _log.info(
+                "retention: %d jobs, %d results and %d partitions of the history were deleted",
+                pruned.jobs,
+                pruned.results,
+                pruned.partitions,
+            )
 
     async def _rescue(self) -> None:
         if self._clock.monotonic() < self._rescue_after:

@@ -9,9 +9,10 @@ from typing import Any, Final, Protocol, TypeVar
 
 import psycopg
 
-from callboard.actors.jobs.controls import Controls, QueueControl
+from callboard.actors.jobs.controls import Controls
 from callboard.actors.jobs.limits import Limit, Limits, LimitScope
 from callboard.actors.jobs.quotas import QuotaCheck, require_room
+from callboard.actors.jobs.types import QueueControl
 
 from .limit_statements import LimitStatements
 from .limiting import limit_from_row
@@ -112,7 +113,9 @@ class PostgresControls:
         self.invalidate()
         return cleared
 
-    async def set_queue(self, name: str, *, paused: bool, draining: bool, actor: str) -> None:
+    async def set_queue(
+        self, name: str, *, paused: bool | None = None, draining: bool | None = None, actor: str
+    ) -> None:
         """Pause, drain or resume a queue: from now on no claim, or no spawn, takes its jobs."""
         parameters = {"name": name, "paused": paused, "draining": draining, "actor": actor}
 

@@ -171,9 +171,11 @@ ON CONFLICT DO NOTHING
 """
 
 _SET_QUEUE = """
-INSERT INTO {queues} AS known (name, paused, draining, changed_by) VALUES (:name, :paused, :draining, :actor)
+INSERT INTO {queues} AS known (name, paused, draining, changed_by)
+VALUES (:name, coalesce(:paused, false), coalesce(:draining, false), :actor)
 ON CONFLICT (name) DO UPDATE SET
-    paused = excluded.paused, draining = excluded.draining, changed_by = excluded.changed_by, changed_at = now()
+    paused = coalesce(:paused, known.paused), draining = coalesce(:draining, known.draining),
+    changed_by = excluded.changed_by, changed_at = now()
 """
 
 _MARK_KEYED = """

@@ -7,9 +7,13 @@ statements pass several columns of up to a thousand elements each.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from callboard.actors.errors import ValueNotStorable
+
+METADATA_PAIR_CHARACTERS: Final = 1000
+"""What the index of metadata takes of a name and its value."""
 
 
 def plain_array(values: Iterable[str]) -> str:
@@ -47,6 +51,14 @@ def json_text(what: str, value: object) -> str:
         raise ValueNotStorable(
             f"PostgreSQL cannot store a value ({what} is not JSON: {error}); nothing was written"
         ) from error
+
+
+def metadata_pairs(metadata: Mapping[str, object]) -> list[str]:
+    """Return the top level of a job's metadata in the form in which its index has it: ``name=JSON value``."""
+    return [
+        f"{name}={json.dumps(value, ensure_ascii=False, separators=(',', ':'))}"[:METADATA_PAIR_CHARACTERS]
+        for name, value in metadata.items()
+    ]
 
 
 def copy_field(value: str | None) -> str:

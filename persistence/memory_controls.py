@@ -9,11 +9,11 @@ from uuid import UUID
 
 from callboard.actors.clock import Clock
 from callboard.actors.errors import DuplicateJob
-from callboard.actors.jobs.controls import Controls, QueueControl
+from callboard.actors.jobs.controls import Controls
 from callboard.actors.jobs.limits import Candidate, Limit, Limits, LimitScope, admit, permit, refill
 from callboard.actors.jobs.quotas import QuotaCheck, require_room
 from callboard.actors.jobs.state import Status
-from callboard.actors.jobs.types import JobRecord, NewJob, OnConflict
+from callboard.actors.jobs.types import JobRecord, NewJob, OnConflict, QueueControl
 from callboard.actors.jobs.uniqueness import holds_key
 
 
@@ -55,9 +55,18 @@ class MemoryControls:
         self._announce()
         return cleared
 
-    async def set_queue(self, name: str, *, paused: bool, draining: bool, actor: str) -> None:
+    async def set_queue(
+        self, name: str, *, paused: bool | None = None, draining: bool | None = None, actor: str
+    ) -> None:
         """Pause, drain or resume a queue."""
-        self._queues[name] = QueueControl(name, paused, draining, self._clock.now(), actor)
+        known = self._queues.get(name, QueueControl(name))
+        self._queues[name] = QueueControl(
+            name,
+            known.paused if paused is None else paused,
+            known.draining if draining is None else draining,
+            self._clock.now(),
+            actor,
+        )
         self._announce()
 
     def admitted(

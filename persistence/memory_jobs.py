@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from callboard.actors.errors import ValueNotStorable
 from callboard.actors.jobs.decide import Transition
+from callboard.actors.jobs.retention import Retention, result_expired
 from callboard.actors.jobs.state import Status
-from callboard.actors.jobs.types import ClaimedJob, JobFilter, JobRecord, NewJob
+from callboard.actors.jobs.types import ClaimedJob, ErrorCount, JobFilter, JobRecord, NewJob
+
+from .literals import metadata_pairs
 
 
 def new_record(job: NewJob, now: datetime) -> JobRecord:
@@ -105,6 +109,34 @@ def transitioned(job: JobRecord, change: Transition, now: datetime) -> JobRecord
     )
 
 
+def visible(job: JobRecord, now: datetime) -> JobRecord:
+    """Return what a reader sees of a job: no result that has expired."""
+    if result_expired(job.finished_at, job.result_ttl_seconds, now):
+        return replace(job, result=None, result_expired=True)
+    return job
+
+
+def prunable(job: JobRecord, parent: JobRecord | None, retention: Retention, now: datetime) -> bool:
+    """Tell whether an ended job need not be kept any longer."""
+    if job.finished_at is None or (parent is not None and not parent.status.is_terminal):
+        return False
+    kept = retention.completed_seconds if job.status is Status.COMPLETED else retention.failed_seconds
+    return kept is not None and job.finished_at < now - timedelta(seconds=kept)
+
+
+def count_errors(jobs: Iterable[JobRecord]) -> list[ErrorCount]:
+    """Count failed jobs by kind, queue and error, the latest first."""
+    groups: dict[tuple[str, str, str], list[JobRecord]] = {}
+    for job in jobs:
+        if job.status is Status.FAILED:
+            groups.setdefault((job.kind, job.queue, (job.error or {}).get("type", "")), []).append(job)
+    counts = []
+    for key, failed in sorted(groups.items()):
+        latest_at, latest_id = max((job.finished_at or job.created_at, job.id) for job in failed)
+        counts.append(ErrorCount(*key, len(failed), latest_at, latest_id))
+    return sorted(counts, key=lambda count: count.latest_at, reverse=True)
+
+
 def needs_rescue(job: JobRecord, now: datetime) -> bool:
     """Tell whether a sweep must look at a job."""
     if job.status is Status.RUNNING:
@@ -121,6 +153,8 @@ def matches(job: JobRecord, where: JobFilter) -> bool:
         and set(where.tags) <= set(job.tags)
         and (where.owner is None or job.owner == where.owner)
         and (where.parent_id is None or job.parent_id == where.parent_id)
+        and set(metadata_pairs(where.metadata)) <= set(metadata_pairs(job.metadata))
+        and (not where.error_types or (job.error or {}).get("type") in where.error_types)
     )
 
 

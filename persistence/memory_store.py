@@ -23,11 +23,13 @@ from callboard.actors.jobs.decide import (
     decide,
 )
 from callboard.actors.jobs.quotas import quota_checks, require_open_queues
+from callboard.actors.jobs.retention import Pruned, Retention
 from callboard.actors.jobs.state import Reason, Status, WaitingOn
 from callboard.actors.jobs.types import (
     Applied,
     AttemptKey,
     ClaimedJob,
+    ErrorCount,
     HistoryRow,
     JobFilter,
     JobRecord,
@@ -46,7 +48,17 @@ from callboard.actors.jobs.uniqueness import Resolution, resolve
 from .families import cancelled_jobs, require_living_parent, require_running_attempt
 from .literals import json_text
 from .memory_controls import MemoryControls, holder, require_no_duplicates, require_rooms
-from .memory_jobs import check_json, claimed_job, matches, needs_rescue, new_record, transitioned
+from .memory_jobs import (
+    check_json,
+    claimed_job,
+    count_errors,
+    matches,
+    needs_rescue,
+    new_record,
+    prunable,
+    transitioned,
+    visible,
+)
 
 _FORGET_NODES_AFTER = timedelta(days=1)
 
@@ -383,21 +395,53 @@ class MemoryStore:
 
     async def get(self, job_id: UUID) -> JobRecord | None:
         """Read one job."""
-        return self._jobs.get(job_id)
+        found = await self.get_many([job_id])
+        return found[0] if found else None
 
     async def get_many(self, job_ids: Sequence[UUID]) -> list[JobRecord]:
         """Read the jobs that exist among these."""
-        return [self._jobs[job_id] for job_id in dict.fromkeys(job_ids) if job_id in self._jobs]
+        now = self._clock.now()
+        return [visible(self._jobs[job_id], now) for job_id in dict.fromkeys(job_ids) if job_id in self._jobs]
 
     async def children(self, parent_id: UUID, child_key: str) -> list[JobRecord]:
         """Read a parent's children of one key, by index."""
         places = sorted(place for place in self._children.get(parent_id, {}) if place[0] == child_key)
-        return [self._jobs[self._children[parent_id][place]] for place in places]
+        return await self.get_many([self._children[parent_id][place] for place in places])
 
     async def list_jobs(self, where: JobFilter, *, limit: int, before: UUID | None = None) -> list[JobRecord]:
         """List jobs, newest first."""
-        found = [job for job in self._jobs.values() if (before is None or job.id < before) and matches(job, where)]
-        return sorted(found, key=lambda job: job.id, reverse=True)[:limit]
+        found = [
+            job for job in self._jobs.values() if (before is None or job.id < before) and self._matches(job, where)
+        ]
+        now = self._clock.now()
+        return [visible(job, now) for job in sorted(found, key=lambda job: job.id, reverse=True)[:limit]]
+
+    async def errors(self, where: JobFilter) -> list[ErrorCount]:
+        """Count failed jobs by kind, queue and error, the latest first."""
+        return count_errors(job for job in self._jobs.values() if self._matches(job, where))
+
+    def _matches(self, job: JobRecord, where: JobFilter) -> bool:
+        if not matches(job, where):
+            return False
+        if where.retried is None:
+            return True
+        return where.retried == any(other.metadata.get("retry_of") == str(job.id) for other in self._jobs.values())
+
+    async def prune(self, retention: Retention) -> Pruned:
+        """Delete what need not be kept any longer. History goes with its job."""
+        now = self._clock.now()
+        old = [job for job in self._jobs.values() if prunable(job, self._parent(job), retention, now)]
+        for job in old:
+            del self._jobs[job.id]
+            if job.parent_id is not None:
+                self._children[job.parent_id].pop((job.child_key or "", job.child_index or 0), None)
+        expired = [job for job in self._jobs.values() if job.result is not None and visible(job, now).result is None]
+        for job in expired:
+            self._jobs[job.id] = replace(job, result=None)
+        return Pruned(len(old), len(expired))
+
+    def _parent(self, job: JobRecord) -> JobRecord | None:
+        return None if job.parent_id is None else self._jobs.get(job.parent_id)
 
     async def history(self, job_id: UUID, *, after: int = 0) -> list[HistoryRow]:
         """Read a job's transitions, oldest first."""
@@ -416,6 +460,7 @@ class MemoryStore:
         return StoreSummary(
             counts=tuple(StatusCount(*key, jobs) for key, jobs in sorted(counts.items())),
             depths=tuple(depths),
+            controls=tuple(control for _, control in sorted(self.controls.now().queues.items())),
             nodes=tuple(node._replace(running=running[node.name]) for _, node in sorted(self._nodes.items())),
         )
 

@@ -15,14 +15,16 @@ from psycopg import errors as pg
 from sqlalchemy import QueuePool
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from callboard.actors.errors import InvalidTransition
+from callboard.actors.errors import InvalidTransition, QueueFull
 from callboard.actors.jobs.decide import Cancel, Event, Policy, Release, Transition, decide
 from callboard.actors.jobs.quotas import QuotaCheck, quota_checks, require_open_queues
+from callboard.actors.jobs.retention import Pruned, Retention
 from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import (
     Applied,
     AttemptKey,
     ClaimedJob,
+    ErrorCount,
     HistoryRow,
     JobFilter,
     JobRecord,
@@ -43,6 +45,7 @@ from .families import cancelled_jobs
 from .limit_statements import LimitStatements
 from .literals import plain_array, text_array
 from .migrate import check_schema
+from .retention import RetentionStatements, prune
 from .statements import Statements
 from .uniqueness import UniqueStatements
 
@@ -123,6 +126,26 @@ class PostgresStore:
         controls = await self.controls.current()
         require_open_queues(jobs, controls)
         checks = quota_checks(jobs, controls.limits)
+        try:
+            spawned = await self._insert_all(jobs, checks, actor, connection, parent)
+        except QueueFull:
+            self._count(checks, allowed=False)
+            raise
+        self._count(checks, allowed=True)
+        return spawned
+
+    def _count(self, checks: Sequence[QuotaCheck], *, allowed: bool) -> None:
+        for scope in {check.scope for check in checks}:
+            self._telemetry.quota_checked(f"{scope.value}_queued", allowed)
+
+    async def _insert_all(
+        self,
+        jobs: Sequence[NewJob],
+        checks: Sequence[QuotaCheck],
+        actor: str,
+        connection: object | None,
+        parent: AttemptKey | None,
+    ) -> list[Spawned]:
         if connection is not None:
             with readable_errors("spawn", callers_transaction=True):
                 execute = await spawning.execute_in(connection)
@@ -340,7 +363,18 @@ class PostgresStore:
     async def list_jobs(self, where: JobFilter, *, limit: int, before: UUID | None = None) -> list[JobRecord]:
         """List jobs, newest first."""
         async with self._connection("list_jobs") as connection:
-            return await reading.list_jobs(connection, where, limit=limit, before=before)
+            schema = self._settings.database_schema
+            return await reading.list_jobs(connection, schema, where, limit=limit, before=before)
+
+    async def errors(self, where: JobFilter) -> list[ErrorCount]:
+        """Count failed jobs by kind, queue and error, the latest first."""
+        async with self._connection("errors") as connection:
+            return await reading.errors(connection, self._settings.database_schema, where)
+
+    async def prune(self, retention: Retention) -> Pruned:
+        """Delete what need not be kept any longer, in small steps."""
+        statements = RetentionStatements(self._settings.database_schema)
+        return await self._native("prune", lambda own: prune(own, statements, retention))
 
     async def history(self, job_id: UUID, *, after: int = 0) -> list[HistoryRow]:
         """Read a job's transitions, oldest first."""

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, array, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from callboard.actors.jobs.state import Reason, Status, WaitingOn
 from callboard.actors.jobs.types import (
+    ErrorCount,
     HistoryRow,
     JobFilter,
     JobRecord,
     Node,
+    QueueControl,
     QueueDepth,
     StatusCount,
     StoreSummary,
 )
 
-from .schema import jobs, nodes
+from .literals import metadata_pairs
+from .schema import jobs, nodes, queues
 
+_EXPIRED = sa.and_(
+    jobs.c.result_ttl_seconds.is_not(None),
+    jobs.c.finished_at + jobs.c.result_ttl_seconds * sa.text("interval '1 second'") <= sa.func.now(),
+)
+_TEXTS = {
+    "arguments": sa.cast(jobs.c.arguments, sa.Text),
+    "result": sa.case((_EXPIRED, None), else_=sa.cast(jobs.c.result, sa.Text)),
+}
 _RECORD = sa.select(
+    sa.func.coalesce(_EXPIRED, sa.false()).label("result_expired"),
     *(
-        sa.cast(column, sa.Text).label(column.name) if column.name in {"arguments", "result"} else column
+        _TEXTS[column.name].label(column.name) if column.name in _TEXTS else column
         for column in jobs.columns
         if column.name not in {"transitions", "newest_history", "older_history"}
-    )
+    ),
 )
 
 
@@ -56,25 +68,71 @@ async def children(connection: AsyncConnection, parent_id: UUID, child_key: str)
 
 
 async def list_jobs(
-    connection: AsyncConnection, where: JobFilter, *, limit: int, before: UUID | None
+    connection: AsyncConnection, schema: str, where: JobFilter, *, limit: int, before: UUID | None
 ) -> list[JobRecord]:
     """List jobs, newest first."""
-    statement = _RECORD.order_by(jobs.c.id.desc()).limit(limit)
-    if where.statuses:
-        statement = statement.where(jobs.c.status.in_([status.value for status in where.statuses]))
-    if where.kinds:
-        statement = statement.where(jobs.c.kind.in_(where.kinds))
-    if where.queues:
-        statement = statement.where(jobs.c.queue.in_(where.queues))
-    if where.tags:
-        statement = statement.where(jobs.c.tags.contains(list(where.tags)))
-    if where.owner is not None:
-        statement = statement.where(jobs.c.owner == where.owner)
-    if where.parent_id is not None:
-        statement = statement.where(jobs.c.parent_id == where.parent_id)
+    statement = _RECORD.where(*_conditions(where, schema)).order_by(jobs.c.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(jobs.c.id < before)
     return [_record(row) for row in await connection.execute(statement)]
+
+
+def _conditions(where: JobFilter, schema: str) -> Iterator[sa.ColumnElement[bool]]:
+    if where.statuses:
+        yield jobs.c.status.in_([status.value for status in where.statuses])
+    if where.kinds:
+        yield jobs.c.kind.in_(where.kinds)
+    if where.queues:
+        yield jobs.c.queue.in_(where.queues)
+    if where.tags:
+        yield jobs.c.tags.is_not(None)
+        yield jobs.c.tags.contains(list(where.tags))
+    if where.owner is not None:
+        yield jobs.c.owner == where.owner
+    if where.parent_id is not None:
+        yield jobs.c.parent_id == where.parent_id
+    if where.metadata:
+        yield jobs.c.metadata.is_not(None)
+        pairs = _metadata_pairs(schema, jobs.c.metadata)
+        yield pairs.contains(sa.cast(metadata_pairs(where.metadata), ARRAY(sa.Text)))
+    if where.error_types:
+        yield _ERROR_TYPE.in_(where.error_types)
+    if where.retried is not None:
+        copy = jobs.alias("copy")
+        pairs = _metadata_pairs(schema, copy.c.metadata)
+        copied = sa.exists().where(copy.c.metadata.is_not(None), pairs.contains(_RETRY_PAIR))
+        yield copied if where.retried else ~copied
+
+
+def _metadata_pairs(schema: str, metadata: sa.Column[Any]) -> sa.TypeCoerce[Any]:
+    """Return what the index of metadata has of a row; the function is in the schema of the tables."""
+    function = getattr(sa.func, schema).metadata_pairs(metadata)
+    return sa.type_coerce(function, ARRAY(sa.Text))
+
+
+_ERROR_TYPE = jobs.c.error["type"].as_string()
+_RETRY_PAIR = array([sa.func.concat('retry_of="', jobs.c.id, '"')])
+"""What the metadata of a job's copy have."""
+
+
+async def errors(connection: AsyncConnection, schema: str, where: JobFilter) -> list[ErrorCount]:
+    """Count failed jobs by kind, queue and error, the latest first."""
+    error_type = sa.func.coalesce(_ERROR_TYPE, "").label("error_type")
+    latest_at = sa.func.max(jobs.c.finished_at).label("latest_at")
+    statement = (
+        sa.select(
+            jobs.c.kind,
+            jobs.c.queue,
+            error_type,
+            sa.func.count().label("jobs"),
+            latest_at,
+            sa.func.array_agg(aggregate_order_by(jobs.c.id, jobs.c.finished_at.desc(), jobs.c.id.desc()))[1],
+        )
+        .where(jobs.c.status == sa.literal_column("'failed'"), *_conditions(where, schema))
+        .group_by(jobs.c.kind, jobs.c.queue, error_type)
+        .order_by(latest_at.desc(), jobs.c.kind, jobs.c.queue, error_type)
+    )
+    return [ErrorCount(*row) for row in await connection.execute(statement)]
 
 
 async def read_history(connection: AsyncConnection, schema: str, job_id: UUID, after: int) -> list[HistoryRow]:
@@ -121,7 +179,11 @@ async def summary(connection: AsyncConnection) -> StoreSummary:
         .outerjoin(running, running.c.node == nodes.c.name)
         .order_by(nodes.c.name)
     )
+    set_by_hand = await connection.execute(sa.select(queues).order_by(queues.c.name))
     return StoreSummary(
+        controls=tuple(
+            QueueControl(row.name, row.paused, row.draining, row.changed_at, row.changed_by) for row in set_by_hand
+        ),
         counts=tuple(StatusCount(row.kind, row.queue, Status(row.status), row.jobs) for row in counts),
         depths=tuple(QueueDepth(row.queue, row.jobs, row.oldest) for row in depths),
         nodes=tuple(Node(row.name, row.started_at, row.seen_at, row.running) for row in known),

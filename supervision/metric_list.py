@@ -287,6 +287,17 @@ QUEUE_OLDEST_JOB: Final = _gauge(
     _QUEUE,
     scope=Scope.CLUSTER,
 )
+QUEUE_PAUSED: Final = _gauge(
+    "queue_paused",
+    "Whether nobody may claim from the queue: 1 when paused; absent where nobody has ever set anything.",
+    _QUEUE,
+    scope=Scope.CLUSTER,
+)
+JOBS_PRUNED: Final = _counter(
+    "retention_deleted_total",
+    "What retention has deleted, by this process.",
+    Label("what", ("history_partition", "job", "result")),
+)
 
 # Database
 DB_QUERY_SECONDS: Final = _histogram(
@@ -343,7 +354,7 @@ SECTIONS: Final[dict[str, tuple[MetricFamily, ...]]] = {
         JOB_LEASE_FAILURES,
         JOB_RESCUES,
     ),
-    "Jobs, cluster": (JOBS, QUEUE_DEPTH, QUEUE_OLDEST_JOB),
+    "Jobs, cluster": (JOBS, QUEUE_DEPTH, QUEUE_OLDEST_JOB, QUEUE_PAUSED, JOBS_PRUNED),
     "Database": (DB_QUERY_SECONDS,),
     "The metrics themselves": (
         METRICS_REFRESH_TIMESTAMP,

@@ -13,6 +13,7 @@ from prometheus_client.core import InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from callboard.actors.dead_letters import DeadLetterReason
+from callboard.actors.jobs.retention import Pruned
 from callboard.actors.jobs.state import TERMINAL, UNFINISHED, Reason, Status
 from callboard.actors.jobs.types import ClaimedJob, StoreSummary
 from callboard.actors.statistics import ActorClassStatistics, SystemStatistics
@@ -32,7 +33,6 @@ _MEASURED = (
     families.SUPERVISOR_CHILDREN,
     families.SUPERVISOR_RESTARTS,
     families.SUPERVISOR_GIVE_UPS,
-    families.QUOTA_CHECKS,
     families.QUOTA_ACTIONS,
     families.PROCESS_STARTS,
     families.PROCESS_EXITS,
@@ -47,6 +47,8 @@ _MEASURED = (
     families.JOB_PROCESS_ENDS,
     families.JOB_LEASE_FAILURES,
     families.JOB_RESCUES,
+    families.JOBS_PRUNED,
+    families.QUOTA_CHECKS,
     families.METRICS_REFRESH_ERRORS,
 )
 """Families that are counted up or set; the others are computed in the scrape."""
@@ -127,6 +129,12 @@ class PrometheusTelemetry(Collector):
     def transition_refused(self, from_status: str, to_status: str, cause: str) -> None:
         """Count a transition that lost."""
         self._add(families.JOB_TRANSITIONS_REJECTED, from_status, to_status, cause)
+
+    def jobs_pruned(self, pruned: Pruned) -> None:
+        """Retention has deleted something."""
+        self._add(families.JOBS_PRUNED, "job", amount=pruned.jobs)
+        self._add(families.JOBS_PRUNED, "result", amount=pruned.results)
+        self._add(families.JOBS_PRUNED, "history_partition", amount=pruned.partitions)
 
     def job_rescued(self, reason: Reason) -> None:
         """Count a job taken back from a dead worker, or ended by its deadline."""
@@ -370,3 +378,8 @@ def _summary_metrics(summary: StoreSummary, guard: LabelGuard) -> Iterator[Metri
     yield _filled(families.JOBS, jobs)
     yield _filled(families.QUEUE_DEPTH, depths)
     yield _filled(families.QUEUE_OLDEST_JOB, oldest)
+    paused: dict[LabelValues, float] = {}
+    for queue in summary.controls:
+        labels = guard.fold(families.QUEUE_PAUSED.labels, (queue.name,))
+        paused[labels] = max(paused.get(labels, 0.0), float(queue.paused))
+    yield _filled(families.QUEUE_PAUSED, paused)

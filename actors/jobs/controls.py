@@ -3,23 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from typing import NamedTuple
 
 from .limits import Limits
-from .types import QueueDemand
-
-
-class QueueControl(NamedTuple):
-    """What is set on one queue."""
-
-    name: str
-    paused: bool = False
-    """Nobody claims its jobs; those that run go on."""
-    draining: bool = False
-    """It takes no new jobs; those that it has are worked off."""
-    changed_at: datetime | None = None
-    changed_by: str | None = None
+from .types import QueueControl, QueueDemand
 
 
 class Controls:

@@ -5,13 +5,16 @@ Hot ones (made once a job) are ``NamedTuple``s: building one from a database row
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 from .state import Reason, Status, WaitingOn
+
+JsonScalar: TypeAlias = str | int | float | bool | None
 
 
 class OnConflict(StrEnum):
@@ -182,6 +185,8 @@ class JobRecord:
     concurrency_limit: int | None = None
     unique_statuses: tuple[Status, ...] | None = None
     result_ttl_seconds: float | None = None
+    result_expired: bool = False
+    """The result was not to be kept any longer; ``result`` is None then, deleted or not yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +216,25 @@ class JobFilter:
     """The job must have all of them."""
     owner: str | None = None
     parent_id: UUID | None = None
+    metadata: Mapping[str, JsonScalar] = field(default_factory=dict)
+    """The metadata must have all of these at its top level, with these values: texts, numbers, true, false or null."""
+    error_types: tuple[str, ...] = ()
+    """Names of exceptions: the job must have ended, or be about to try again, by one of them."""
+    retried: bool | None = None
+    """Whether somebody has spawned a copy of the job (``callboard job retry``, ``replay``); None: both."""
+
+
+class ErrorCount(NamedTuple):
+    """How many jobs have failed by one error: a line of the dead letter list."""
+
+    kind: str
+    queue: str
+    error_type: str
+    """Empty where the job failed without an exception."""
+    jobs: int
+    latest_at: datetime
+    """When the last of them failed."""
+    latest_id: UUID
 
 
 class StatusCount(NamedTuple):
@@ -231,6 +255,18 @@ class QueueDepth(NamedTuple):
     oldest_runnable_at: datetime | None
 
 
+class QueueControl(NamedTuple):
+    """What is set on one queue."""
+
+    name: str
+    paused: bool = False
+    """Nobody claims its jobs; those that run go on."""
+    draining: bool = False
+    """It takes no new jobs; those that it has are worked off."""
+    changed_at: datetime | None = None
+    changed_by: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class StoreSummary:
     """Counts for ``status``, metrics and the demo, read in one transaction."""
@@ -238,6 +274,7 @@ class StoreSummary:
     counts: tuple[StatusCount, ...] = ()
     depths: tuple[QueueDepth, ...] = ()
     nodes: tuple[Node, ...] = field(default=())
+    controls: tuple[QueueControl, ...] = ()
 
 
 class Node(NamedTuple):

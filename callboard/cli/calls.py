@@ -10,8 +10,9 @@ import click
 
 from callboard import ConfigurationError, ConfiguredJob, JobDefinition
 from callboard.actors.jobs.options import OPTION_NAMES
+from callboard.actors.jobs.types import JsonScalar
 
-_JSON_OPTIONS: Final = frozenset({"metadata", "tags"})
+_JSON_OPTIONS: Final = frozenset({"metadata", "tags", "unique_statuses"})
 
 
 def parse_arguments(words: Sequence[str]) -> tuple[Any, ...]:
@@ -35,6 +36,22 @@ def parse_keywords(text: str | None) -> dict[str, Any]:
     if not isinstance(keywords, dict):
         raise click.BadParameter(f'--kwargs: got {text!r}, expected a JSON object: \'{{"style": "long"}}\'')
     return keywords
+
+
+def parse_metadata(word: str) -> tuple[str, JsonScalar]:
+    """Read ``NAME=VALUE``: a JSON text, number, true, false or null; anything else is taken as a text.
+
+    Raises:
+        click.BadParameter: there is no name.
+    """
+    name, equals, text = word.partition("=")
+    if not name or not equals:
+        raise click.BadParameter(f"got {word!r}, expected NAME=VALUE: tenant=acme, attempt=3, urgent=true")
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return name, text
+    return name, text if isinstance(value, dict | list) else value
 
 
 def configured(job: JobDefinition[Any, Any], words: Sequence[str]) -> ConfiguredJob[Any, Any]:

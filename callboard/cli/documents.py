@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from callboard import HistoryRow, JobRecord
+from callboard.actors.jobs.types import ErrorCount
 
 from .moment import iso
 
@@ -31,6 +32,7 @@ def job_summary(record: JobRecord) -> dict[str, Any]:
         "owner": record.owner,
         "tags": list(record.tags),
         "unique_key": record.unique_key,
+        "concurrency_key": record.concurrency_key,
         "parent_id": None if record.parent_id is None else str(record.parent_id),
         "progress": record.progress,
         "error": None if error is None else {"type": error["type"], "message": error["message"]},
@@ -47,9 +49,18 @@ def job_document(record: JobRecord) -> dict[str, Any]:
         "timeout_seconds": record.timeout_seconds,
         "deadline": iso(record.deadline),
         "lease_expires_at": iso(record.lease_expires_at),
+        "concurrency_limit": record.concurrency_limit,
+        "unique_statuses": None if record.unique_statuses is None else [*map(str, record.unique_statuses)],
+        "result_ttl_seconds": record.result_ttl_seconds,
+        "result_expired": record.result_expired,
         "child_key": record.child_key,
         "child_index": record.child_index,
     }
+
+
+def error_count_document(count: ErrorCount) -> dict[str, Any]:
+    """Return one line of the dead letter list."""
+    return count._asdict() | {"latest_at": iso(count.latest_at), "latest_id": str(count.latest_id)}
 
 
 def history_document(row: HistoryRow) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from callboard import (
     ConfigurationError,
     InvalidArguments,
     PayloadTooLarge,
+    QueueFull,
     SchemaMismatch,
     SchemaMissing,
     ServerTooOld,
@@ -37,6 +38,8 @@ class ExitCode(IntEnum):
     """EX_UNAVAILABLE: no database, or one that is too old or has another schema; no worker that answers."""
     SOFTWARE = 70
     """EX_SOFTWARE: the root supervisor gave up."""
+    TEMPORARY = 75
+    """EX_TEMPFAIL: the queue or the owner has too much waiting; try again later."""
     CONFIGURATION = 78
     """EX_CONFIG: settings are wrong, or a module does not import."""
     INTERRUPTED = 130
@@ -63,6 +66,7 @@ _CODES: Final[tuple[tuple[type[CallboardError], ExitCode], ...]] = (
     (InvalidArguments, ExitCode.DATA),
     (PayloadTooLarge, ExitCode.DATA),
     (UnknownJobKind, ExitCode.DATA),
+    (QueueFull, ExitCode.TEMPORARY),
     (StoreUnavailable, ExitCode.UNAVAILABLE),
     (ServerTooOld, ExitCode.UNAVAILABLE),
     (SchemaMissing, ExitCode.UNAVAILABLE),

@@ -10,22 +10,37 @@ import click
 from callboard import HistoryRow, JobFilter, JobNotFound, JobRecord, Status
 from callboard.actors.jobs.identifier import uuid7
 from callboard.actors.jobs.spawning import Spawning
-from callboard.actors.jobs.types import Applied, Refused
+from callboard.actors.jobs.types import Applied, JsonScalar, Refused
 from callboard.actors.ports import JobStore
 
-from .calls import configured, parse_arguments, parse_keywords
+from .calls import configured, parse_arguments, parse_keywords, parse_metadata
 from .command import Command, command, database_url_option, import_option, json_option
-from .documents import history_document, job_document, job_summary
+from .documents import error_count_document, history_document, job_document, job_summary
 from .errors import ExitCode
 from .modules import find_job, import_modules
 from .moment import iso
 from .output import print_fields, print_json, print_table, printable
-from .retrying import Retried, RetryOutcome, retry
+from .retrying import Retried, RetryOutcome, replay, retry
 from .settings import load_store_settings
 from .store import actor, with_store
 
 _SHOWN_ERROR_CHARACTERS = 80
 _ids_argument = click.argument("job_ids", nargs=-1, required=True, type=click.UUID, metavar="ID...")
+
+
+_kind_option = click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Repeatable: any of them.")
+_queue_option = click.option("--queue", "queues", multiple=True, metavar="QUEUE", help="Repeatable: any of them.")
+_tag_option = click.option("--tag", "tags", multiple=True, metavar="TAG", help="Repeatable: all of them.")
+_error_option = click.option(
+    "--error", "error_types", multiple=True, metavar="TYPE", help="The exception's name. Repeatable: any of them."
+)
+_metadata_option = click.option(
+    "--metadata",
+    multiple=True,
+    type=parse_metadata,
+    metavar="NAME=VALUE",
+    help="VALUE is JSON, or else a text. Repeatable: all of them.",
+)
 
 
 class _Group(click.Group):
@@ -39,10 +54,12 @@ def job() -> None:
 
 @command("list")
 @click.option("--status", "statuses", multiple=True, type=click.Choice([status.value for status in Status]))
-@click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Repeatable: any of them.")
-@click.option("--queue", "queues", multiple=True, metavar="QUEUE", help="Repeatable: any of them.")
-@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Repeatable: all of them.")
+@_kind_option
+@_queue_option
+@_tag_option
 @click.option("--owner", metavar="OWNER")
+@_metadata_option
+@_error_option
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
 @click.option("--before", type=click.UUID, metavar="ID", help="Continue after this job, the last one of a page.")
 @database_url_option
@@ -53,13 +70,23 @@ def list_(
     queues: tuple[str, ...],
     tags: tuple[str, ...],
     owner: str | None,
+    metadata: tuple[tuple[str, JsonScalar], ...],
+    error_types: tuple[str, ...],
     limit: int,
     before: UUID | None,
     database_url: str | None,
     as_json: bool,
 ) -> None:
     """List jobs, newest first."""
-    where = JobFilter(statuses=tuple(map(Status, statuses)), kinds=kinds, queues=queues, tags=tags, owner=owner)
+    where = JobFilter(
+        statuses=tuple(map(Status, statuses)),
+        kinds=kinds,
+        queues=queues,
+        tags=tags,
+        owner=owner,
+        metadata=dict(metadata),
+        error_types=error_types,
+    )
     found = with_store(
         load_store_settings(database_url), lambda store: store.list_jobs(where, limit=limit + 1, before=before)
     )
@@ -202,7 +229,66 @@ def retry_(ctx: click.Context, job_ids: tuple[UUID, ...], database_url: str | No
         ctx.exit(ExitCode.FAILED)
 
 
-for _command in (list_, show, spawn, cancel, retry_):
+@command("errors")
+@_kind_option
+@_queue_option
+@click.option("--all", "with_retried", is_flag=True, help="Those too of which there is a copy already.")
+@database_url_option
+@json_option
+def errors(
+    kinds: tuple[str, ...], queues: tuple[str, ...], with_retried: bool, database_url: str | None, as_json: bool
+) -> None:
+    """List what has failed and was not retried, counted by kind, queue and error: the dead letters."""
+    where = JobFilter(kinds=kinds, queues=queues, retried=None if with_retried else False)
+    counts = with_store(load_store_settings(database_url), lambda store: store.errors(where))
+    if as_json:
+        print_json({"errors": [error_count_document(count) for count in counts]})
+        return
+    print_table(
+        ["jobs", "kind", "queue", "error", "latest", "latest id"],
+        ([one.jobs, one.kind, one.queue, one.error_type, one.latest_at, one.latest_id] for one in counts),
+    )
+
+
+@command("replay")
+@_kind_option
+@_queue_option
+@_tag_option
+@click.option("--owner", metavar="OWNER")
+@_error_option
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=1000, show_default=True)
+@click.option("--all", "everything", is_flag=True, help="Needed where no other option says which.")
+@database_url_option
+@json_option
+def replay_(
+    kinds: tuple[str, ...],
+    queues: tuple[str, ...],
+    tags: tuple[str, ...],
+    owner: str | None,
+    error_types: tuple[str, ...],
+    limit: int,
+    everything: bool,
+    database_url: str | None,
+    as_json: bool,
+) -> None:
+    """Run failed jobs again that were not retried yet: a copy of each is spawned, as by `job retry`."""
+    where = JobFilter(kinds=kinds, queues=queues, tags=tags, owner=owner, error_types=error_types)
+    if where == JobFilter() and not everything:
+        raise click.UsageError("say which: --kind, --queue, --tag, --owner or --error; or --all")
+    settings = load_store_settings(database_url)
+    replayed = with_store(
+        settings, lambda store: replay(store, where, limit=limit, new_id=uuid7, actor=actor(settings))
+    )
+    if as_json:
+        print_json({"jobs": [_retry_document(one) for one in replayed]})
+        return
+    copied = sum(one.outcome is RetryOutcome.COPIED for one in replayed)
+    click.echo(f"{copied} failed jobs were replayed")
+    if copied < len(replayed):
+        click.echo(f"{len(replayed) - copied} were not: unfinished jobs have their unique keys", err=True)
+
+
+for _command in (list_, show, spawn, cancel, retry_, errors, replay_):
     job.add_command(_command)
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
-from callboard import JobRecord, Status
+from callboard import JobFilter, JobRecord, Status
 from callboard.actors.jobs.types import NewJob
 from callboard.actors.ports import JobStore
+
+UNENDED: Final = tuple(status for status in Status if not status.is_terminal)
+"""A retry is asked for, so the job that has ended, and whatever its key spans, does not keep its copy out."""
+
+
+_PAGE: Final = 500
 
 
 class RetryOutcome(StrEnum):
@@ -70,6 +77,33 @@ async def retry(store: JobStore, job_ids: Sequence[UUID], *, new_id: Callable[[]
     return [copied.get(job_id) or Retried(job_id, _unended(records.get(job_id), woken)) for job_id in wanted]
 
 
+async def replay(
+    store: JobStore, where: JobFilter, *, limit: int, new_id: Callable[[], UUID], actor: str
+) -> list[Retried]:
+    """Retry failed jobs of which there is no copy yet, the newest first.
+
+    Args:
+        store: where they are.
+        where: which of them.
+        limit: how many at most.
+        new_id: makes ids of copies.
+        actor: who does it, for the history.
+
+    Raises:
+        StoreUnavailable: the database cannot be reached. What was replayed before is.
+    """
+    dead = replace(where, statuses=(Status.FAILED,), retried=False)
+    replayed: list[Retried] = []
+    before: UUID | None = None
+    while len(replayed) < limit:
+        page = await store.list_jobs(dead, limit=min(_PAGE, limit - len(replayed)), before=before)
+        if not page:
+            break
+        before = page[-1].id
+        replayed += await retry(store, [record.id for record in page], new_id=new_id, actor=actor)
+    return replayed
+
+
 def copy_of(record: JobRecord, new_id: UUID) -> NewJob:
     """Return a job like ``record``, runnable at once; its metadata say whose copy it is. It has no parent."""
     deadline = record.deadline
@@ -85,7 +119,11 @@ def copy_of(record: JobRecord, new_id: UUID) -> NewJob:
         unique_key=record.unique_key,
         owner=record.owner,
         tags=record.tags,
-        metadata=json.dumps({**record.metadata, "retry_of": str(record.id)}),
+        metadata=json.dumps({**record.metadata, "retry_of": str(record.id)}, ensure_ascii=False, separators=(",", ":")),
+        concurrency_key=record.concurrency_key,
+        concurrency_limit=record.concurrency_limit,
+        unique_statuses=record.unique_statuses and UNENDED,
+        result_ttl_seconds=record.result_ttl_seconds,
     )
 
 

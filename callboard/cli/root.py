@@ -15,7 +15,9 @@ from .demo import demo
 from .dev import dev
 from .errors import ExitCode, exit_code, report
 from .job import job
+from .limit import limit
 from .migrate import migrate
+from .queue import queue
 from .status import status
 from .worker import worker
 
@@ -47,5 +49,5 @@ def main() -> None:
     """
 
 
-for command in (demo, dev, worker, migrate, status, job, actor):
+for command in (demo, dev, worker, migrate, status, job, queue, limit, actor):
     main.add_command(command)

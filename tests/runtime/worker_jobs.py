@@ -54,3 +54,14 @@ async def keep_loop_busy(seconds: float) -> int:
 async def endless() -> None:
     """Run until cancelled."""
     await asyncio.Event().wait()
+
+
+@job(registry=REGISTRY, max_attempts=5)
+async def count_in(folder: Path, name: str) -> tuple[int, int]:
+    """Return how many of these are in the folder at a time, this one included, and the process that counted."""
+    mine = folder / name
+    mine.touch()
+    await asyncio.sleep(0.02)
+    seen = len(os.listdir(folder))  # noqa: PTH208 - a few entries, on the loop
+    mine.unlink()
+    return seen, os.getpid()

@@ -16,8 +16,9 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from callboard.actors.dead_letters import DeadLetterReason
+from callboard.actors.jobs.retention import Pruned
 from callboard.actors.jobs.state import Reason, Status
-from callboard.actors.jobs.types import ClaimedJob, QueueDepth, StatusCount, StoreSummary
+from callboard.actors.jobs.types import ClaimedJob, QueueControl, QueueDepth, StatusCount, StoreSummary
 from callboard.actors.ports import Telemetry
 from callboard.actors.statistics import ActorClassStatistics, SystemStatistics
 from callboard.supervision.metric_list import FAMILIES, JOB_BUCKETS, LABEL_LIMIT, OTHER, MetricType
@@ -61,6 +62,7 @@ def filled() -> PrometheusTelemetry:
     telemetry.attempt_ended("embed", "default", Status.PENDING, Reason.ERROR, 0.1)
     telemetry.transition_refused("running", "completed", "stale")
     telemetry.job_rescued(Reason.LEASE_EXPIRED)
+    telemetry.jobs_pruned(Pruned(jobs=3, results=2, partitions=1))
     telemetry.lease_failed("lost")
     telemetry.statement("claim", 0.004)
     telemetry.supervisor_started("root")
@@ -83,6 +85,7 @@ def filled() -> PrometheusTelemetry:
                 StatusCount("embed", "default", Status.COMPLETED, 9),
             ),
             depths=(QueueDepth("default", 4, AT), QueueDepth("idle", 0, None)),
+            controls=(QueueControl("default", paused=True), QueueControl("idle", draining=True)),
         ),
         at=AT,
         duration_seconds=0.01,
@@ -175,9 +178,18 @@ def test_actors_are_counted_by_class(filled):
     }
 
 
+def test_what_retention_deletes_is_counted(filled):
+    assert samples(filled, "callboard_retention_deleted_total") == {
+        ("job",): 3,
+        ("result",): 2,
+        ("history_partition",): 1,
+    }
+
+
 def test_the_summary_shows_what_is_left_to_do(filled):
     assert samples(filled, "callboard_jobs") == {("embed", "default", "pending"): 4}, "no jobs that have ended"
     assert samples(filled, "callboard_queue_depth") == {("default",): 4, ("idle",): 0}
+    assert samples(filled, "callboard_queue_paused") == {("default",): 1, ("idle",): 0}
     assert samples(filled, "callboard_queue_oldest_job_timestamp_seconds") == {("default",): AT.timestamp()}
     assert samples(filled, "callboard_metrics_refresh_timestamp_seconds") == {("store_summary",): AT.timestamp()}
 

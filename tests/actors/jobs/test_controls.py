@@ -1,8 +1,8 @@
 """Which way a claim takes to a queue."""
 
-from callboard.actors.jobs.controls import Controls, QueueControl
+from callboard.actors.jobs.controls import Controls
 from callboard.actors.jobs.limits import Limit, Limits, LimitScope
-from callboard.actors.jobs.types import QueueDemand
+from callboard.actors.jobs.types import QueueControl, QueueDemand
 
 
 def test_paused_queues_are_left_out_and_limited_ones_go_their_own_way() -> None:

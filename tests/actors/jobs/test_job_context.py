@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from callboard.actors.errors import InvalidArguments, JobCancelled, JobFailed, PayloadTooLarge
+from callboard.actors.errors import InvalidArguments, JobCancelled, JobFailed, PayloadTooLarge, ResultExpired
 from callboard.actors.jobs.context import JobContext
 from callboard.actors.jobs.control import Parked
 from callboard.actors.jobs.definition import JobRegistry, job
@@ -139,6 +139,14 @@ def test_how_a_job_ended_is_an_exception_but_for_success(status: Status, expecte
         assert isinstance(failure, expected)
         assert str(UUID(int=1)) in str(failure)
         assert "(the_reason): ValueError: why" in str(failure)
+
+
+def test_a_result_that_was_not_to_be_kept_any_longer_is_an_exception() -> None:
+    expired = record(stop_reason="succeeded", result=None, result_ttl_seconds=60.0, result_expired=True)
+    failure = ended_from(expired).failure()
+    assert isinstance(failure, ResultExpired)
+    assert str(failure).startswith(f"the result of job {JOB_ID} was kept for 60 s after its end")
+    assert ended_from(record(result=None, result_ttl_seconds=60.0)).failure() is None
 
 
 def test_ended_from_a_record() -> None:
