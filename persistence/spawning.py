@@ -173,9 +173,10 @@ async def copy(
     async with connection.transaction(), connection.cursor() as cursor:
         await cursor.execute(sql.begin_copy.native, {"count": len(chunks)})
         [(now, numbers)] = await cursor.fetchall()
+        options: dict[object, str] = {}
         async with cursor.copy(sql.copy_jobs.native) as stream:
             for number, chunk in zip(numbers, chunks, strict=True):
-                await stream.write("".join([_job_line(job, now, number) for job in chunk]))
+                await stream.write(_job_lines(chunk, now, number, options))
         await cursor.execute(sql.record_copied.native, _records(numbers, chunks) | {"actor": actor})
         queues = {job.queue for job in jobs if job.status == "pending" and _run_at(job, now) <= now}
         if queues:
@@ -205,15 +206,27 @@ def _run_at(job: NewJob, now: datetime) -> datetime:
     return now + timedelta(seconds=job.delay_seconds) if job.delay_seconds else now
 
 
-def _job_line(job: NewJob, now: datetime, history_number: int) -> str:
+def _job_lines(jobs: Sequence[NewJob], now: datetime, history_number: int, options: dict[object, str]) -> str:
+    """Return a line for each job. ``options`` keeps what the lines of jobs with the same options end in."""
+    lines = []
+    for job in jobs:
+        others = job[1:3], job[4:]  # than its id and its arguments
+        end = options.get(others)
+        if end is None:
+            end = options[others] = _options_fields(job, now)
+        lines.append(f"{job.id.hex}\t{copy_field(job.arguments)}\t{history_number}\t{end}\n")
+    return "".join(lines)
+
+
+def _options_fields(job: NewJob, now: datetime) -> str:
     deadline = job.deadline_seconds
     return (
-        f"{job.id.hex}\t{copy_field(job.kind)}\t{copy_field(job.queue)}\t{copy_field(job.arguments)}\t{job.status}\t"
+        f"{copy_field(job.kind)}\t{copy_field(job.queue)}\t{job.status}\t"
         f"{job.priority}\t{_run_at(job, now)}\t{job.max_attempts}\t"
         f"{_or_null(job.timeout_seconds)}\t{_or_null(deadline and now + timedelta(seconds=deadline))}\t"
         f"{copy_field(job.owner)}\t{copy_field(tags_array(job))}\t"
-        f"{copy_field(job.metadata)}\t{history_number}\t{copy_field(job.concurrency_key)}\t"
-        f"{_or_null(job.concurrency_limit)}\t{_or_null(job.result_ttl_seconds)}\n"
+        f"{copy_field(job.metadata)}\t{copy_field(job.concurrency_key)}\t"
+        f"{_or_null(job.concurrency_limit)}\t{_or_null(job.result_ttl_seconds)}"
     )
 
 

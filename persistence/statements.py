@@ -270,8 +270,8 @@ _OVERDUE = """
 """
 
 _COPY_JOBS = """
-COPY {jobs} (id, kind, queue, arguments, status, priority, run_at, max_attempts, timeout_seconds, deadline, owner,
-             tags, metadata, newest_history, concurrency_key, concurrency_limit, result_ttl_seconds) FROM STDIN
+COPY {jobs} (id, arguments, newest_history, kind, queue, status, priority, run_at, max_attempts, timeout_seconds,
+             deadline, owner, tags, metadata, concurrency_key, concurrency_limit, result_ttl_seconds) FROM STDIN
 """
 
 _BEGIN_COPY = """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import pydantic_core
@@ -17,6 +17,8 @@ from .types import NewJob
 from .uniqueness import spanned_statuses
 
 Spawnable: TypeAlias = JobDefinition[Any, Any] | ConfiguredJob[Any, Any]
+
+_NO_ID: Final = UUID(int=0)
 
 
 class Spawning:
@@ -62,7 +64,9 @@ class Spawning:
             raise ConfigurationError(
                 "spawn_many gives every job the same options; a unique_key fits one job: use spawn"
             )
-        metadata, kind, encode, new_id = _metadata(chosen), definition.kind, definition.signature.encode, self._new_id
+        encode, new_id = definition.signature.encode, self._new_id
+        first = _row(_NO_ID, definition.kind, "", chosen, _metadata(chosen))
+        kind, queue, others = first.kind, first.queue, first[4:]  # the same for all
         rows = []
         for position, call in enumerate(calls):
             args, kwargs = _unpack(position, call)
@@ -70,7 +74,7 @@ class Spawning:
                 text = self._within_limit(definition, encode(args, kwargs))
             except (InvalidArguments, PayloadTooLarge) as error:
                 raise type(error)(f"call {position}: {error}") from error
-            rows.append(_row(new_id(), kind, text, chosen, metadata))
+            rows.append(NewJob(new_id(), kind, queue, text, *others))
         return rows
 
     def _within_limit(self, definition: JobDefinition[Any, Any], text: str) -> str:
