@@ -6,13 +6,13 @@ import json
 import logging
 import multiprocessing.spawn
 import os
+import selectors
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from multiprocessing.connection import Connection, Pipe, wait
-from typing import Any, Final
+from multiprocessing.connection import Pipe
+from typing import Final
 
 from callboard.actors.child_process import ChildProcess
 from callboard.actors.jobs.types import AttemptKey
@@ -24,6 +24,8 @@ END_SECONDS: Final = 1.0
 """How long an idle process may take to end when it is told to; then it is killed."""
 _POLL_INTERVAL_SECONDS: Final = 0.1
 """How often to look whether it has ended, where the system has no descriptor that tells."""
+_MOST_CHUNKS: Final = 32
+"""A pipe holds less; more is printed while we read."""
 
 # -P below: the folder that `-c` puts first on the path must not decide what `json` is.
 _PROGRAM: Final = (
@@ -68,7 +70,11 @@ class JobProcess:
             if stream is not None
         ]
         self._stderr = self._outputs[-1]
-        self._open_outputs = list(self._outputs)
+        self._selector = selectors.DefaultSelector()  # kept: to make one for each wait would cost more than the wait
+        for source in (self._connection, *self._outputs, self._child.exit_descriptor):
+            if source is not None:
+                self._selector.register(source, selectors.EVENT_READ)
+        self._returncode: int | None = None
         self._own_name = self.source = f"job process {self.pid}"
         self.kinds: set[str] = set()
         self.jobs_run = 0
@@ -130,69 +136,72 @@ class JobProcess:
         Raises:
             EOFError: it has ended, or hung up.
         """
-        ready = self._wait(timeout_seconds, self._connection)
+        ready = self._wait(timeout_seconds)
         if self._connection in ready:
             try:
                 return decode(self._connection.recv_bytes())
-            except OSError as error:
+            except (EOFError, OSError) as error:
+                self._selector.unregister(self._connection)
                 raise EOFError from error
-        if self._child.wait_ended(0):
+        if self._has_ended(ready):
             raise EOFError
         return None
 
     def wait_ended(self, timeout_seconds: float) -> bool:
-        """Tell whether it has ended by then; logs what it prints meanwhile."""
+        """Tell whether it has ended by then; logs what it prints meanwhile. After it has hung up, or we have."""
         deadline = time.monotonic() + timeout_seconds
-        while not self._child.wait_ended(0):
+        while True:
             left = deadline - time.monotonic()
+            if self._has_ended(self._wait(left)):
+                return True
             if left <= 0:
                 return False
-            self._wait(left)
-        return True
 
     def read_outputs(self) -> None:
         """Log what it has printed so far."""
-        while self._open_outputs:
-            ready = self._ready(self._open_outputs, 0)
-            if not ready:
+        for _ in range(_MOST_CHUNKS if self._returncode is None else 0):
+            if not any(isinstance(source, ProcessOutput) for source in self._wait(0)):
                 break
-            self._read_outputs(ready)
         for output in self._outputs:
             output.finish_line(self.source)
 
     def end(self) -> int:
         """Tell it to end, which it does when idle, and wait; kill it if it does not. Returns its return code."""
-        with self._sending:
-            self._connection.close()
+        self._hang_up()
         self.wait_ended(END_SECONDS)
         return self.reap()
 
     def reap(self) -> int:
         """Kill it and what it has started, log its last words, close everything. Returns its return code."""
-        with self._sending:
-            self._connection.close()
-        self._child.kill()
-        self._child.wait_ended()
-        self.read_outputs()
-        self._open_outputs.clear()  # one that a program of the job's own holds open has no end
-        return self._child.wait()
+        if self._returncode is None:
+            self._hang_up()
+            self._child.kill()
+            self._child.wait_ended()
+            self.read_outputs()
+            self._selector.close()
+            self._returncode = self._child.wait()
+        return self._returncode
 
-    def _wait(self, timeout_seconds: float, *more: Connection) -> list[object]:
-        """Log what it prints, until something else happens or the time is over. Returns what is ready."""
-        ended = self._child.exit_descriptor
-        if ended is None:
+    def _hang_up(self) -> None:
+        if not self._connection.closed:
+            if self._connection in self._selector.get_map():
+                self._selector.unregister(self._connection)
+            with self._sending:
+                self._connection.close()
+
+    def _wait(self, timeout_seconds: float) -> set[object]:
+        """Wait until something happens or the time is over; log what it prints. Returns what was ready."""
+        if self._child.exit_descriptor is None:
             timeout_seconds = min(timeout_seconds, _POLL_INTERVAL_SECONDS)
-        ready = self._ready([*more, *self._open_outputs, *(() if ended is None else (ended,))], timeout_seconds)
-        self._read_outputs(ready)
+        ready: set[object] = {key.fileobj for key, _ in self._selector.select(max(0.0, timeout_seconds))}
+        for output in self._outputs:
+            if output in ready and not output.read(self.source):
+                self._selector.unregister(output)
         return ready
 
-    def _ready(self, sources: Sequence[Any], timeout_seconds: float) -> list[object]:
-        return list(wait(sources, max(0.0, timeout_seconds)))
-
-    def _read_outputs(self, ready: list[object]) -> None:
-        for output in [output for output in self._open_outputs if output in ready]:
-            if not output.read(self.source):
-                self._open_outputs.remove(output)
+    def _has_ended(self, ready: set[object]) -> bool:
+        descriptor = self._child.exit_descriptor
+        return self._child.poll() is not None if descriptor is None else descriptor in ready
 
 
 def _command(descriptor: int) -> list[str]:

@@ -132,7 +132,7 @@ class ProcessExecutor(Pool["ProcessExecution"]):
 
     def _suitable(self, process: JobProcess | None, call: Call) -> JobProcess | None:
         limit = call.definition.memory_limit_bytes
-        if process is not None and not has_room(process.jobs_run, process.memory_bytes, limit):
+        if process is not None and limit is not None and not has_room(process.jobs_run, process.memory_bytes, limit):
             self._end(process, "recycled")
             process = None
         return process or self._start()

@@ -34,6 +34,6 @@ def is_worn_out(jobs_run: int, memory_bytes: int, limits: ProcessLimits) -> bool
     return jobs_run >= limits.max_jobs or memory_bytes > limits.max_memory_bytes
 
 
-def has_room(jobs_run: int, memory_bytes: int, memory_limit_bytes: int | None) -> bool:
+def has_room(jobs_run: int, memory_bytes: int, memory_limit_bytes: int) -> bool:
     """Tell whether a process may run a job with this memory limit, in spite of what earlier jobs have left in it."""
-    return memory_limit_bytes is None or jobs_run == 0 or memory_bytes <= memory_limit_bytes * (1 - ROOM)
+    return jobs_run == 0 or memory_bytes <= memory_limit_bytes * (1 - ROOM)

@@ -19,5 +19,4 @@ def test_a_fresh_process_has_room_for_everybody_and_a_used_one_for_half(
     jobs_run: int, memory_bytes: int, limit_bytes: int
 ) -> None:
     assert has_room(0, memory_bytes, limit_bytes)
-    assert has_room(jobs_run, memory_bytes, None)
     assert has_room(jobs_run + 1, memory_bytes, limit_bytes) == (memory_bytes * 2 <= limit_bytes)
