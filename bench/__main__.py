@@ -1,4 +1,4 @@
-"""``python -m bench drain|spawn|latency|actors``."""
+"""``python -m bench drain|spawn|latency|actors|processes``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from rich.console import Console
 
 from callboard.garbage import settle_collector
 
-from . import actors, drain, latency, spawn
+from . import actors, drain, latency, processes, spawn
 from .machine import describe_machine, describe_server
-from .report import Goal, show, show_actors
+from .report import Goal, show, show_groups
 from .server import running_server
 
 
@@ -32,12 +32,25 @@ BENCHMARKS = {
     "spawn": Benchmark(spawn.run, spawn.GOALS, 100_000),
     "latency": Benchmark(latency.run, latency.GOALS, 300),
 }
-MESSAGES = 200_000
-"""Of the benchmark of the kernel, which needs no server."""
+
+
+class Serverless(NamedTuple):
+    """One that needs no server."""
+
+    run: Callable[[int], dict[str, Any]]
+    size: int
+    unit: str
+    rounds: int
+
+
+SERVERLESS = {
+    "actors": Serverless(actors.run, 200_000, "messages", actors.ROUNDS),
+    "processes": Serverless(processes.run, 2_000, "jobs", processes.ROUNDS),
+}
 
 
 @click.command()
-@click.argument("benchmark", type=click.Choice([*BENCHMARKS, "actors"]))
+@click.argument("benchmark", type=click.Choice([*BENCHMARKS, *SERVERLESS]))
 @click.option("--jobs", type=click.IntRange(min=2), help="Jobs (or messages) in a round.")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="The median is reported.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report here too.")
@@ -49,10 +62,11 @@ MESSAGES = 200_000
 def main(benchmark: str, jobs: int | None, rounds: int, json_file: Path | None, database_url: str | None) -> None:
     """Measure Callboard beside bare psycopg in the same run. See docs/bench.md."""
     console = Console()
-    if benchmark == "actors":
-        report = _report(benchmark, jobs or MESSAGES, actors.ROUNDS, {})
-        report["figures"] = actors.run(report["jobs"])
-        show_actors(report, console)
+    if benchmark in SERVERLESS:
+        serverless = SERVERLESS[benchmark]
+        report = _report(benchmark, jobs or serverless.size, serverless.rounds, {})
+        report["figures"] = serverless.run(report["jobs"])
+        show_groups(report, serverless.unit, console)
     else:
         settle_collector()  # as `callboard worker` does
         chosen = BENCHMARKS[benchmark]

@@ -66,10 +66,10 @@ def show(report: Mapping[str, Any], goals: Sequence[Goal], console: Console) -> 
     _show_surroundings(report, console)
 
 
-def show_actors(report: Mapping[str, Any], console: Console) -> None:
-    """Print the kernel's report: groups of rates side by side."""
+def show_groups(report: Mapping[str, Any], unit: str, console: Console) -> None:
+    """Print a report of groups of figures, side by side."""
     groups = {name: value for name, value in report["figures"].items() if isinstance(value, dict) and name != "ratios"}
-    table = Table(title=f"actors: {report['jobs']:,} messages")
+    table = Table(title=f"{report['benchmark']}: {report['jobs']:,} {unit}")
     table.add_column("figure")
     for group in groups:
         table.add_column(group.replace("_", " "), justify="right")

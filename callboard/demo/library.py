@@ -5,22 +5,16 @@ from __future__ import annotations
 import ast
 import hashlib
 import sysconfig
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 LONGEST: Final = 10
 """How many of the longest modules a tally keeps."""
 
 _SKIPPED: Final = frozenset({"__pycache__", "site-packages", "dist-packages", "test", "tests", "idle_test"})
 """Folders of other people's packages, and of tests, which have files that are not Python on purpose."""
-
-_PARSE_ATTEMPTS: Final = 10
-_parsing: Final = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +116,7 @@ def measure(path: Path) -> ModuleSize:
     """Parse one module and count its definitions. Keeps a processor busy for 0 to 100 milliseconds."""
     source = path.read_bytes()
     functions = classes = 0
-    for node in ast.walk(_parse(source, path)):
+    for node in ast.walk(ast.parse(source, filename=str(path))):
         functions += isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         classes += isinstance(node, ast.ClassDef)
     return ModuleSize(path, len(source.splitlines()), functions, classes)
-
-
-# Python 3.11 counts the depth of trees under construction for all threads together, and raises SystemError where two
-# threads build some at once (https://github.com/python/cpython/issues/106905). Our own take turns, which costs nothing
-# where one thread computes at a time anyway; one that formats a traceback builds a tree as well, hence the second try.
-@retry(retry=retry_if_exception_type(SystemError), stop=stop_after_attempt(_PARSE_ATTEMPTS), reraise=True)
-def _parse(source: bytes, path: Path) -> ast.Module:
-    with _parsing:
-        return ast.parse(source, filename=str(path))

@@ -60,8 +60,9 @@ def test_a_benchmark_reports_what_is_documented(benchmark: str, rounds: int, ser
     documented(set(report) | set(report["figures"]) | set(report["baseline"]))
 
 
-def test_the_kernels_benchmark_reports_what_is_documented(tmp_path: Path) -> None:
-    report = run(tmp_path, "actors", "--jobs", "200")
+@pytest.mark.parametrize("benchmark", ["actors", "processes"])
+def test_a_benchmark_without_a_server_reports_what_is_documented(benchmark: str, tmp_path: Path) -> None:
+    report = run(tmp_path, benchmark, "--jobs", "200")
     assert set(report) == SURROUNDINGS
     documented(leaves(report["figures"]) - {"count"})
 

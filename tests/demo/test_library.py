@@ -1,8 +1,6 @@
 """What the demo reads, and how it counts."""
 
 import itertools
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -90,19 +88,6 @@ def test_definitions_are_counted_wherever_they_stand(tmp_path: Path) -> None:
         "class A:\n    def f(self):\n        async def g(): ...\n        return lambda: 0\n\nclass B: ...\n"
     )
     assert measure(path) == ModuleSize(path, lines=6, functions=2, classes=2)
-
-
-def test_threads_parse_without_disturbing_each_other() -> None:
-    """Python 3.11 does not let two threads make syntax trees at once; switching often brings that out."""
-    modules = find_modules(library_folder() / "asyncio") * 3
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        with ThreadPoolExecutor(4) as threads:
-            sizes = list(threads.map(measure, modules))
-    finally:
-        sys.setswitchinterval(interval)
-    assert sizes == [measure(path) for path in modules]
 
 
 def test_a_digest_is_that_of_the_bytes(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_a_run_shows_its_jobs_and_passes_its_own_checks(database_url: str, capsy
     shown = capsys.readouterr()
     assert shown.err == ""
     assert re.search(r"Scrape it while it runs: http://127\.0\.0\.1:\d+/metrics", shown.out)
-    assert re.search(r"parse_module +thread +\d+ +\d+ +0 +0", shown.out)
+    assert re.search(r"parse_module +process +\d+ +\d+ +0 +0", shown.out)
     assert re.search(r"wait_for_change +async +2 +0 +1 +1 +3", shown.out)
     assert "Refused, and nothing written: parse_module(path: 'Path'): path: got int" in shown.out
     assert "jobs ended as they should, and their totals equal a plain loop's" in shown.out

@@ -34,7 +34,7 @@ def test_a_report_counts_jobs_by_kind() -> None:
     parse = made.kinds[0]
     assert (made.ok, made.jobs, made.attempts, made.seconds, made.jobs_per_second) == (True, 6, 8, 2.0, 3.0)
     assert parse.statuses == {Status.COMPLETED: 1, Status.FAILED: 1}
-    assert (parse.executor, parse.jobs, parse.attempts, parse.jobs_per_second) == ("thread", 2, 4, 1.0)
+    assert (parse.executor, parse.jobs, parse.attempts, parse.jobs_per_second) == ("process", 2, 4, 1.0)
 
 
 def test_jobs_that_have_not_ended_have_no_rate() -> None:
