@@ -129,7 +129,9 @@ _TAKE = """claimed AS (
         node = CAST(:node AS text), started_at = now(),
         lease_expires_at = now() + CAST(:lease AS float8) * interval '1 second'
     WHERE job.id = ANY(ARRAY(SELECT id FROM picked))
-    RETURNING job.*
+    RETURNING job.id, job.kind, job.queue, job.attempt, job.max_attempts, job.token, job.arguments, job.timeout_seconds,
+              job.deadline, job.owner, job.parent_id, job.created_at, job.run_at, job.priority, job.transitions,
+              job.older_history
 ), recorded AS (
     INSERT INTO {history} (number, from_status, to_status, reason, actor, job_ids, sequences, attempts, older)
     SELECT (SELECT number FROM step), 'pending', 'running', 'claimed', 'node:' || CAST(:node AS text),
