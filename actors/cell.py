@@ -12,6 +12,7 @@ from pykka import ActorDeadError, ActorRegistry
 from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop
 
 from .control import Stop
+from .dispatcher import Abandoned
 from .lifecycle import ENDED, ENDING, NEW, RUNNING, Lifecycle
 from .messages import (
     ERROR,
@@ -42,10 +43,6 @@ _logger = logging.getLogger(__name__)
 _SPECIAL = frozenset({_ActorStop, ProxyCall, ProxyGetAttr, ProxySetAttr, TimerFired, Piped, Down})
 
 
-class Abandoned(BaseException):
-    """A kill took the actor away from the thread that runs its handler."""
-
-
 class ActorCell(Lifecycle):
     """One actor as its dispatcher sees it."""
 
@@ -63,9 +60,14 @@ class ActorCell(Lifecycle):
             self.dispatcher.interrupt(self)
 
     def abandon(self) -> None:
-        """Give up a coroutine that swallowed a kill. Any thread."""
-        if self.system is not None and self.killing:
-            self.dispatcher.abandon(self)
+        """Give up a coroutine that swallowed a kill, here and in what this actor waits for to end. Any thread."""
+        if self.system is None or not self.killing:
+            return
+        context = self.context
+        if context is not None:
+            for child in tuple(context.children_to_end):
+                child.abandon()
+        self.dispatcher.abandon(self)
 
     # Messages
 
@@ -172,9 +174,11 @@ class ActorCell(Lifecycle):
         if type(message) is _ActorStop:
             if type(self._current) is Request:
                 self._answer_at_end(self._current.reply_to)
-            self._begin_end(NORMAL, None, hook="on_stop")
-            return None
-        if type(message) is TimerFired:
+            if not self.actor.traps_shutdown:
+                self._begin_end(NORMAL, None, hook="on_stop")
+                return None
+            self._current = Shutdown(NORMAL)
+        elif type(message) is TimerFired:
             if self.context is None or not self.context.timer_fired(message):
                 return None
             self._current = message.message
@@ -192,27 +196,21 @@ class ActorCell(Lifecycle):
         """Call a handler; while it runs on a pool's thread, a kill may abandon the thread.
 
         Raises:
-            Abandoned: that happened. Another thread has ended the actor meanwhile; nothing of it may be touched.
+            Abandoned: that happened.
         """
-        gate = self.gate
-        if gate is None:
+        if self.gate is None:
             return handler(message)
         assert self.system is not None
         self.handling_since = self.system.clock.monotonic()
-        gate.release()
         try:
-            result = handler(message)
-        except BaseException as error:
-            if gate.acquire(False):
-                self.handling_since = None
-                raise
-            raise Abandoned from error
-        if gate.acquire(False):
+            result = self._call_through_gate(handler, message)
+        except Abandoned:
+            raise
+        except BaseException:
             self.handling_since = None
-            return result
-        if type(result) is CoroutineType:
-            result.close()
-        raise Abandoned
+            raise
+        self.handling_since = None
+        return result
 
     def _answer_at_end(self, reply_to: EventFuture[Any]) -> None:
         if self._stop_requests is None:
@@ -289,6 +287,7 @@ class ActorCell(Lifecycle):
         if self._phase == ENDING:
             self._end_reason, self._end_error, self._end_hook = KILLED, None, None
             self._kill_children()
+            self._end_next_child()  # there is none if the thread of a hook was abandoned
             return
         item = self.take_current()
         if type(item) is Request:  # its handler's thread was abandoned

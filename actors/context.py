@@ -144,6 +144,12 @@ class ActorContext:
         self._watched.remove(ref)
         return True
 
+    # Messages to itself
+
+    def tell_self(self, message: Any) -> None:
+        """Receive ``message`` as the newest in the mailbox, past its bound."""
+        self._cell.post_control(Piped(_itself, message))
+
     # Timers
 
     def start_timer(self, key: object, delay_seconds: float, message: Any, *, repeat: bool = False) -> None:

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from .lifecycle import Lifecycle
 
 
+class Abandoned(BaseException):
+    """A kill took the actor away from the thread that runs its handler or hook.
+
+    Another thread has ended the actor, or will: nothing of it may be touched. Goes up to the thread's own loop.
+    """
+
+
 class Dispatcher(Protocol):
     """Runs mailboxes. Whoever took a mailbox's scheduled bit hands it over; one thread at a time runs it."""
 
@@ -22,6 +29,9 @@ class Dispatcher(Protocol):
         """Run a handler's coroutine in an asyncio task, then call ``cell.coroutine_ended``.
 
         Called by the thread that runs the mailbox, which stays scheduled until the end.
+
+        Raises:
+            Abandoned: the actor was taken away meanwhile.
         """
 
     def lend_turn(self) -> None:
@@ -33,16 +43,13 @@ class Dispatcher(Protocol):
         Called after a ``Kill`` was put into its system queue.
         """
 
-    def abandon(self, cell: Lifecycle) -> None:
-        """Go on without the coroutine that runs for ``cell`` and swallowed its cancellation, where that is possible.
-
-        Any thread.
-        """
+    def abandon(self, cell: ActorCell) -> None:
+        """Go on without the coroutine that runs for ``cell`` and swallowed its cancellation. Any thread."""
 
     def make_gate(self) -> threading.Lock | None:
-        """Return a lock that is free while an actor's handler runs in a thread that can be abandoned, or None.
+        """Return a lock that is free while an actor's handler or hook runs in a thread that can be abandoned, or None.
 
-        It is nobody's to wait for: whoever takes it decides whether the handler's end or the kill came first.
+        It is nobody's to wait for: whoever takes it decides whether their end or the kill came first.
         """
 
     def blocking(self) -> AbstractContextManager[None]:

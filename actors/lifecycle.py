@@ -20,6 +20,7 @@ from pykka import ActorDeadError, ActorRegistry
 from pykka.messages import _ActorStop
 
 from .control import Ignore, Stop
+from .dispatcher import Abandoned
 from .errors import MailboxFull
 from .future import EventFuture
 from .mailbox import Dropping, Mailbox, is_control
@@ -216,7 +217,9 @@ class Lifecycle(Mailbox):
             self._phase, self._halted = RUNNING, False
             return True
         try:
-            result = self.actor.on_start()
+            result = self._call_through_gate(self.actor.on_start)
+        except Abandoned:
+            raise
         except BaseException as error:  # noqa: BLE001 - recorded: it ends the actor, and its watchers learn it
             self._started(None, error)
         else:
@@ -254,12 +257,38 @@ class Lifecycle(Mailbox):
             self.schedule()
         return task
 
+    def give_up_task(self) -> None:
+        """Forget a task whose thread is taken away; the ``Kill`` in the system queue does the rest."""
+        self.task = self._then = None
+
     def _is_kill(self, error: BaseException) -> bool:
         return self.killing and isinstance(error, CancelledError)
 
     def _is_contained(self, error: BaseException) -> bool:
         """Tell whether this is only the actor's own failure: a supervised actor may not end the process (1.2.3)."""
         return self.parent is not None and not isinstance(error, KeyboardInterrupt)
+
+    def _call_through_gate(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a handler or hook; while it runs on a pool's thread, a kill may abandon the thread.
+
+        Raises:
+            Abandoned: that happened.
+        """
+        gate = self.gate
+        if gate is None:
+            return function(*args)
+        gate.release()
+        try:
+            result = function(*args)
+        except BaseException as error:
+            if gate.acquire(False):
+                raise
+            raise Abandoned from error
+        if gate.acquire(False):
+            return result
+        if type(result) is CoroutineType:
+            result.close()
+        raise Abandoned
 
     # Coroutines
 
@@ -348,11 +377,14 @@ class Lifecycle(Mailbox):
         error = self._end_error
         try:
             if self._end_hook == "on_stop":
-                result = self.actor.on_stop()
+                result = self._call_through_gate(self.actor.on_stop)
             elif self._end_hook == "on_failure":
-                result = self.actor.on_failure(type(error), error, error and error.__traceback__)
+                traceback = error and error.__traceback__
+                result = self._call_through_gate(self.actor.on_failure, type(error), error, traceback)
             else:
                 result = None
+        except Abandoned:
+            raise
         except BaseException as hook_error:  # noqa: BLE001 - logged, and told to the watchers
             self._hook_ended(None, hook_error)
         else:

@@ -187,7 +187,7 @@ class LoopDispatcher:
             # Never at once: the actor may be about to start the task, further up this very stack.
             self._loop.call_soon_threadsafe(cell.cancel_task)
 
-    def abandon(self, cell: Lifecycle) -> None:
+    def abandon(self, cell: ActorCell) -> None:
         """Go on without the actor's coroutine, which swallowed its cancellation. Any thread."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._abandon, cell)

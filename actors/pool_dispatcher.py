@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from .dispatcher import Abandoned
 from .errors import ConfigurationError
 from .waits import refuse_on_dispatcher_loop, this_thread
 
 if TYPE_CHECKING:
     from .cell import ActorCell
     from .lifecycle import Lifecycle
+
+
+_logger = logging.getLogger(__name__)
 
 
 class PoolDispatcher:
@@ -86,6 +91,8 @@ class PoolDispatcher:
                 this_thread.cell = cell
                 try:
                     cell.run(self._throughput)
+                except Abandoned:
+                    pass  # it is another thread's now
                 finally:
                     this_thread.cell = None
                     self._has_run(cell)
@@ -117,11 +124,18 @@ class PoolDispatcher:
 
     def run_coroutine(self, cell: Lifecycle, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Run a handler's coroutine to its end, on a loop of this thread."""
+        gate = cell.gate
+        assert gate is not None
         loop = this_thread.runner.get_loop()
         cell.task = task = loop.create_task(coroutine)
         if cell.killing:  # the kill may have looked for a task just before there was one
             task.cancel()
+        gate.release()
         loop.run_until_complete(asyncio.wait((task,)))
+        if not gate.acquire(False):
+            if not task.cancelled() and task.exception() is not None:
+                _logger.warning("an abandoned coroutine ended with an exception", exc_info=task.exception())
+            raise Abandoned
         cell.take_outcome(task)
 
     def lend_turn(self) -> None:
@@ -136,17 +150,26 @@ class PoolDispatcher:
     def interrupt(self, cell: ActorCell) -> None:
         """Cancel the handler's task on its thread's loop, or take the actor away from the thread of its handler."""
         task = cell.task
+        if task is None and cell.gate is not None and cell.gate.acquire(False):
+            task = cell.task  # it may have begun since
+            cell.give_up_task()
+            self._take_away(cell)
         if task is not None:
             task.get_loop().call_soon_threadsafe(task.cancel)
-        elif cell.gate is not None and cell.gate.acquire(False):
-            with self._state:
-                thread = self._running.pop(cell, None)
-                if thread is not None:  # else the handler has just returned, to find the gate taken
-                    self._abandoned.add(thread)
-            self.execute(cell)
 
-    def abandon(self, cell: Lifecycle) -> None:
-        """Do nothing: a coroutine on a pool holds its thread until it ends; ordinary handlers are abandoned at once."""
+    def abandon(self, cell: ActorCell) -> None:
+        """Take the actor away from the thread of its coroutine; ordinary handlers were abandoned at the kill."""
+        if cell.task is not None and cell.gate is not None and cell.gate.acquire(False):
+            cell.give_up_task()
+            self._take_away(cell)
+
+    def _take_away(self, cell: ActorCell) -> None:
+        """Abandon the thread that runs a handler or hook; its gate was taken."""
+        with self._state:
+            thread = self._running.pop(cell, None)
+            if thread is not None:  # else the handler has just returned, to find the gate taken
+                self._abandoned.add(thread)
+        self.execute(cell)
 
     @contextmanager
     def blocking(self) -> Iterator[None]:

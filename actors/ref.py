@@ -191,8 +191,9 @@ class EventRef(pykka.ActorRef[A]):
     def abandon(self) -> None:
         """Give up an actor that was killed and whose coroutine swallowed the cancellation: it ends now. Does not wait.
 
-        What the coroutine still does comes to nothing; it is counted in ``LoopDispatcher.abandoned_tasks`` until it
-        ends. An actor that was not killed, or whose handler is no coroutine on the loop, is left as it is.
+        What the coroutine still does comes to nothing; until it ends it is counted, in
+        ``LoopDispatcher.abandoned_tasks`` or by its thread in ``PoolDispatcher.abandoned_threads``. Children that the
+        actor waits for are given up with it. An actor that was not killed is left as it is.
         """
         self._cell.abandon()
 

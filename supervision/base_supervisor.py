@@ -98,6 +98,7 @@ class BaseSupervisor(EventActor):
     """The part that static and dynamic supervisors share. It awaits and never blocks; what it does, it does in turn."""
 
     traps_shutdown = True
+    reply_errors = ()  # refusals are answers, so whatever is raised is a defect, and its end, as in OTP
 
     def __init__(
         self,
@@ -229,7 +230,7 @@ class BaseSupervisor(EventActor):
         child.restarting = True
         child.lived_seconds = 0.0
         # F1: whatever is in the mailbox already comes first, so a stop or a TerminateChild wins over the next try.
-        self.actor_ref.tell(TryAgain(child.key, exception))
+        self.context.tell_self(TryAgain(child.key, exception))
 
     async def _give_up(self, offender: Child) -> None:
         reason = RestartIntensityReached(
@@ -287,7 +288,9 @@ class BaseSupervisor(EventActor):
             ref = self.context.spawn_and_link(
                 reply, child.spec.actor_class, child.args, child.kwargs, name, self._guard.mailbox(child.spec)
             )
-        except Exception as error:  # noqa: BLE001 - the outcome of the start, whatever a constructor may raise (B2)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the outcome of the start, whatever a constructor may raise (B2)
             return ChildStarted(None) if isinstance(error, Ignore) else StartFailed(error)
         started = await reply
         if isinstance(started.exception, Ignore):

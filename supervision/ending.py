@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from callboard.actors.future import EventFuture
 from callboard.actors.messages import KILLED, NORMAL, SHUTDOWN, Terminated
 from callboard.actors.ref import EventRef
 from callboard.actors.system import ActorSystem
@@ -89,15 +90,20 @@ def _set(over: asyncio.Future[None]) -> None:
         over.set_result(None)
 
 
-def _report_all(ends: Any, spec: ChildSpec) -> None:
-    for end in ends:
-        _report(end.get(timeout=0), spec)
+def _report_all(ends: Iterable[EventFuture[Terminated]], spec: ChildSpec) -> None:
+    """Log the ends for other reasons than were asked for, one line a reason (G5 and G7)."""
+    unexpected: dict[str, list[Terminated]] = {}
+    for future in ends:
+        end: Terminated = future.get(timeout=0)
+        if not _is_expected(end, spec):
+            unexpected.setdefault(end.reason, []).append(end)
+    for reason, alike in unexpected.items():
+        level = logging.INFO if reason in (NORMAL, SHUTDOWN) else logging.WARNING
+        _logger.log(
+            level, "child %r: %d ended by %s (%r) when told to stop", spec.id, len(alike), reason, alike[0].exception
+        )
 
 
-def _report(end: Terminated, spec: ChildSpec) -> None:
-    """Log an end for another reason than was asked for (G5)."""
+def _is_expected(end: Terminated, spec: ChildSpec) -> bool:
     expected = KILLED if spec.shutdown_seconds == "brutal_kill" else SHUTDOWN
-    tolerated = spec.restart != "permanent" and not end.abnormal
-    if end.reason != expected and not tolerated:
-        level = logging.INFO if end.reason in (NORMAL, SHUTDOWN) else logging.WARNING
-        _logger.log(level, "child %r ended by %s (%r) when it was told to stop", spec.id, end.reason, end.exception)
+    return end.reason == expected or (spec.restart != "permanent" and not end.abnormal)
