@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pykka
@@ -19,10 +20,9 @@ from callboard.actors.executors.job_finder import refuse_while_importing
 from callboard.actors.jobs.definition import JobRegistry, default_registry
 from callboard.actors.jobs.identifier import uuid7
 from callboard.actors.jobs.spawning import Spawning
-from callboard.actors.listener import Listener
 from callboard.actors.loop_dispatcher import LoopDispatcher
 from callboard.actors.ref import EventRef
-from callboard.actors.result_watcher import LookUp, ResultWatcher
+from callboard.actors.result_watcher import LookUp
 from callboard.actors.settings import Settings
 from callboard.actors.statistics import SystemStatistics
 from callboard.actors.system import ActorSystem
@@ -30,30 +30,18 @@ from callboard.persistence import stores
 from callboard.persistence.stores import StoreParts
 from callboard.supervision.admin_server import AdminServer
 from callboard.supervision.administration import Administration
-from callboard.supervision.backoff import Backoff
-from callboard.supervision.child_spec import ChildSpec
 from callboard.supervision.endpoint import Endpoint
 from callboard.supervision.health import HealthRegistry
 from callboard.supervision.metrics import PrometheusTelemetry
-from callboard.supervision.supervisor import Supervisor
 from callboard.supervision.supervisor_messages import CountChildren
 
+from . import tree
 from .client import JobClient
 from .incarnation import Incarnation
-from .worker import Worker, periodic
+from .worker import Worker
 
 _log = logging.getLogger(__name__)
 
-BEAT_INTERVAL_SECONDS = 1.0
-BEATS = 4
-"""A loop that is busy, but not for as long as the hang limit, beats at least so often within it, less one."""
-STORE_CHECK_INTERVAL_SECONDS = 5.0
-SUMMARY_INTERVAL_SECONDS = 15.0
-MAX_RESTARTS = 10
-RESTART_PERIOD_SECONDS = 60
-"""More crashes of infrastructure actors than this in this time end the runtime. A database that refuses is no crash."""
-RESTART_BACKOFF = Backoff(initial_seconds=0.05, max_seconds=2.0)
-"""A defect that lasts for some seconds is no reason to end the process."""
 _NO_JOB = UUID(int=0)
 _NO_STATISTICS = SystemStatistics({}, {})
 
@@ -166,29 +154,15 @@ class Runtime(JobClient):
             clock=self._clock,
             ask_timeout_seconds=self.settings.ask_timeout_seconds,
         )
-        specs = [
-            periodic("heart", self._beat, min(BEAT_INTERVAL_SECONDS, self.settings.hang_limit_seconds / BEATS)),
-            ChildSpec(
-                "result_watcher",
-                ResultWatcher,
-                (self._parts.store, self._waiters),
-                {"poll_interval_seconds": self.poll_interval_seconds},
-            ),
-        ]
         if self._work:
             self._worker = self._make_worker(system)
             await self._worker.start()
-            specs += self._worker.child_specs()
-        if self._work or self.settings.metrics_port is not None:
-            specs.append(periodic("store_check", self._check_store, STORE_CHECK_INTERVAL_SECONDS, jitter=0.2))
         if self.settings.metrics_port is not None:
-            specs.append(periodic("store_summary", self._refresh_summary, SUMMARY_INTERVAL_SECONDS, jitter=0.2))
             self._serve(self.settings.metrics_port)
-        specs.append(ChildSpec("listener", Listener, (self._parts.wake_ups, self._on_hint)))
         if self.settings.admin_socket_directory is not None:
             await self._serve_admin(system, self.settings.admin_socket_directory)
         self._running = True
-        await self._supervise(system, specs)
+        await self._supervise(system)
 
     def _make_worker(self, system: ActorSystem) -> Worker:
         for queue, slots in self.settings.queues.items():
@@ -225,16 +199,23 @@ class Runtime(JobClient):
         self._admin = AdminServer(directory, Administration(system, process).answer)
         await self._admin.start()
 
-    async def _supervise(self, system: ActorSystem, specs: Sequence[ChildSpec]) -> None:
-        root = system.spawn(
-            Supervisor,
-            specs,
-            name="root",
-            intensity=MAX_RESTARTS,
-            period_seconds=RESTART_PERIOD_SECONDS,
-            backoff=RESTART_BACKOFF,
-            telemetry=self.telemetry,
+    async def _supervise(self, system: ActorSystem) -> None:
+        serves_metrics = self.settings.metrics_port is not None
+        spec = tree.root(
+            tree.Parts(
+                node=self.node,
+                settings=self.settings,
+                store=self._parts,
+                waiters=self._waiters,
+                worker=self._worker,
+                beat=self._beat,
+                check_store=self._check_store if self._work or serves_metrics else None,
+                summarize_store=self._refresh_summary if serves_metrics else None,
+                on_hint=self._on_hint,
+                telemetry=self.telemetry,
+            )
         )
+        root = system.spawn(spec.actor_class, *spec.args, name=spec.name, **spec.kwargs)
         self._root_watch = asyncio.get_running_loop().create_task(self._watch_root(root))
         try:
             await root.ask(CountChildren(), block=False)  # answered once every child has started
@@ -242,7 +223,7 @@ class Runtime(JobClient):
             ended = await root.termination()
             raise ended.exception or error from error
 
-    async def _watch_root(self, root: EventRef[Supervisor]) -> None:
+    async def _watch_root(self, root: EventRef[Any]) -> None:
         ended = await root.termination()
         if self._system is not None:  # nobody asked it to
             reason = str(ended.exception or ended.reason)

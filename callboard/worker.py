@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from callboard.actors.claimer import Claimer, Look
+from callboard.actors.claimer import Look
 from callboard.actors.clock import Clock
 from callboard.actors.errors import StoreError, StoreUnavailable
 from callboard.actors.executors.event_loop import EventLoopExecutor
@@ -22,10 +22,10 @@ from callboard.actors.jobs.messages import StopAttempt, StopCause
 from callboard.actors.jobs.retention import Retention
 from callboard.actors.jobs.spawning import Spawnable, Spawning
 from callboard.actors.jobs.state import Reason
-from callboard.actors.jobs.supervisor import JobSupervisor, StartJob
+from callboard.actors.jobs.supervisor import StartJob
 from callboard.actors.jobs.types import AttemptKey, ClaimedJob, JobRecord, Rescued
 from callboard.actors.outbox import Outbox
-from callboard.actors.periodic import Periodic, Tick
+from callboard.actors.periodic import Tick
 from callboard.actors.ports import Telemetry
 from callboard.actors.progress import ProgressBoard
 from callboard.actors.retry import default_wait, next_delay_seconds
@@ -34,8 +34,6 @@ from callboard.actors.settings import Settings
 from callboard.actors.system import ActorSystem
 from callboard.actors.waiters import Waiters
 from callboard.persistence.stores import StoreParts
-from callboard.persistence.writer import Writer
-from callboard.supervision.child_spec import ChildSpec
 
 _log = logging.getLogger(__name__)
 
@@ -44,8 +42,6 @@ RENEWALS_FIRST = 2 / 3
 """For this part of a lease nobody is rescued after an outage of the database; renewals come each third of a lease."""
 RECONNECT_SECONDS = 3.0
 """And for so long at least: who was just connecting when the network came back notices it only then."""
-PROGRESS_INTERVAL_SECONDS = 0.5
-HOUSEKEEPING_INTERVAL_SECONDS = 3600.0
 LAST_WRITES_SECONDS = 10.0
 """How long a stop waits, after the last function has ended, for the database to take the last transitions."""
 LAST_CLAIM_SECONDS = 1.0
@@ -96,6 +92,7 @@ class Worker:
         self._claims_of_ended_until = clock.monotonic() + settings.statement_timeout_seconds
         self._loop = asyncio.get_running_loop()
         self._clock = clock
+        self._start_job: StartJob
         self._rescue_after = clock.monotonic()
         self._cancelled_early: dict[UUID, None] = {}
         self._progress = ProgressBoard()
@@ -119,6 +116,7 @@ class Worker:
             settings.retention_history_seconds,
         )
         self.environment = self._make_environment(registry, waiters, clock)
+        self._progress.on_flush(lambda: self._tell("progress", Tick()))
 
     def _make_environment(self, registry: JobRegistry, waiters: Waiters, clock: Clock) -> JobEnvironment:
         settings = self._settings
@@ -139,40 +137,9 @@ class Worker:
             result_limit_bytes=settings.result_limit_bytes,
         )
 
-    def _jobs_ready(self, start_job: StartJob) -> None:
+    def jobs_ready(self, start_job: StartJob) -> None:
+        """Start jobs by this function from now on: their supervisor is there."""
         self._start_job = start_job
-
-    # What is supervised
-
-    def child_specs(self) -> list[ChildSpec]:
-        """Return the supervised actors, in starting order: nobody claims before everything else runs."""
-        settings, store = self._settings, self._parts.store
-        self._progress.on_flush(lambda: self._tell("progress", Tick()))
-        return [
-            ChildSpec(
-                "writer",
-                Writer,
-                (store, self.outbox),
-                {"actor": f"node:{self._node}", "batch_size": settings.write_batch_size},
-            ),
-            periodic("progress", self._flush_progress, PROGRESS_INTERVAL_SECONDS),
-            periodic("rescuer", self._rescue, settings.rescue_interval_seconds, jitter=0.3),
-            periodic("retention", self._prune, settings.retention_interval_seconds, jitter=0.3),
-            periodic("housekeeper", store.housekeep, HOUSEKEEPING_INTERVAL_SECONDS, jitter=0.3),
-            ChildSpec("jobs", JobSupervisor, (self.environment, self._jobs_ready), child_type="supervisor"),
-            ChildSpec(
-                "claimer",
-                Claimer,
-                (store, self.running, self.start_job, self._parts.keeper, self._telemetry),
-                {
-                    "node": self._node,
-                    "lease_seconds": settings.lease_seconds,
-                    "batch_size": settings.claim_batch_size,
-                    "poll_interval_seconds": settings.poll_interval_seconds,
-                    "statement_timeout_seconds": settings.statement_timeout_seconds,
-                },
-            ),
-        ]
 
     async def start(self) -> None:
         """Prepare what the actors need. Before they start."""
@@ -314,7 +281,8 @@ class Worker:
 
     # What is done again and again
 
-    async def _flush_progress(self) -> None:
+    async def flush_progress(self) -> None:
+        """Store the newest progress reports."""
         reports = self._progress.take()
         try:
             stale = await self._parts.store.progress(reports)
@@ -330,7 +298,8 @@ class Worker:
         for attempt in reports:
             self._progress.flushed(attempt)
 
-    async def _prune(self) -> None:
+    async def prune(self) -> None:
+        """Delete what has been kept for long enough."""
         pruned = await self._parts.store.prune(self.retention)
         self._telemetry.jobs_pruned(pruned)
         if any(pruned):
@@ -341,7 +310,8 @@ class Worker:
                 pruned.partitions,
             )
 
-    async def _rescue(self) -> None:
+    async def rescue(self) -> None:
+        """Take back what no lease holds any more, unless the living may just not have been able to renew theirs."""
         if self._clock.monotonic() < self._rescue_after:
             return
         try:
@@ -380,10 +350,3 @@ class Worker:
             await self._parts.store.forget_node(node)
         if last and self._ended_nodes == nodes:
             self._ended_nodes = ()
-
-
-def periodic(
-    name: str, action: Callable[[], Awaitable[None]], interval_seconds: float, *, jitter: float = 0.0
-) -> ChildSpec:
-    """Return the specification of a child that does one thing again and again."""
-    return ChildSpec(name, Periodic, (name, action), {"interval_seconds": interval_seconds, "jitter": jitter})

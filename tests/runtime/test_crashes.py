@@ -79,7 +79,7 @@ async def test_a_job_actor_that_is_killed_costs_one_attempt(
 async def test_a_root_that_gives_up_says_so(
     settings: Settings, registry: JobRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("callboard.runtime.MAX_RESTARTS", 2)
+    monkeypatch.setattr("callboard.tree.MAX_RESTARTS", 2)
 
     @job(registry=registry)
     async def endless() -> None:

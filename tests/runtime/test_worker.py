@@ -46,10 +46,10 @@ async def test_after_an_outage_the_living_may_renew_before_anybody_is_rescued(
     failures = failing(monkeypatch, runtime, "rescue")
     failures.append(StoreUnavailable("gone"))
     with pytest.raises(StoreUnavailable):
-        await runtime._worker._rescue()
+        await runtime._worker.rescue()
     for _ in range(6):
         runtime.clock.advance(5)
-        await runtime._worker._rescue()
+        await runtime._worker.rescue()
     assert swept == [20, 25, 30]
 
 
@@ -66,11 +66,11 @@ async def test_reports_that_are_refused_hold_nobody_up(
     worker._progress.flush_before(attempt, lambda: told.append("stored"))
     failures.append(StoreUnavailable("gone"))
     with pytest.raises(StoreUnavailable):
-        await worker._flush_progress()
+        await worker.flush_progress()
     assert told == []
 
     failures.append(StoreError("not this"))
-    await worker._flush_progress()
+    await worker.flush_progress()
     assert told == ["stored"]
     assert "were refused and are dropped" in caplog.text
 

@@ -1,0 +1,156 @@
+"""The tree: every supervised part of a runtime, who starts again with whom, and when that has been too often.
+
+::
+
+    root                     one_for_one
+    ├── heart                shows that the event loop lives
+    ├── result_watcher       finds results for those who wait
+    ├── writer               commits what the jobs became      ┐
+    ├── progress             stores their reports              │
+    ├── rescuer              takes back what no lease holds    │ only where jobs run
+    ├── retention            deletes what was kept long enough │
+    ├── housekeeper          keeps the tables in shape         │
+    ├── jobs                 a child for each running job      │
+    ├── claimer              brings them                       ┘
+    ├── store_check          asks whether the database answers
+    ├── store_summary        counts for /metrics
+    └── listener             hears the database's wake-ups
+
+Children start in this order and end in the opposite one: nobody claims before there is somebody to write and to rescue.
+
+All stand alone, because what must survive a crash is no part of an actor: the outbox, the running jobs, the reports,
+the waiting callers. So the end of one is no reason to disturb another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from callboard.actors.claimer import Claimer
+from callboard.actors.jobs.supervisor import JobSupervisor
+from callboard.actors.listener import Listener
+from callboard.actors.periodic import Periodic
+from callboard.actors.result_watcher import ResultWatcher
+from callboard.actors.settings import Settings
+from callboard.actors.waiters import Waiters
+from callboard.persistence.stores import StoreParts
+from callboard.persistence.writer import Writer
+from callboard.supervision.backoff import Backoff
+from callboard.supervision.child_spec import ChildSpec
+from callboard.supervision.metrics import PrometheusTelemetry
+from callboard.supervision.supervisor import Supervisor
+
+from .worker import Worker
+
+MAX_RESTARTS = 10
+RESTART_PERIOD_SECONDS: Final = 60
+"""More crashes than this in this time end the runtime. A database that refuses is no crash."""
+RESTART_BACKOFF: Final = Backoff(initial_seconds=0.05, max_seconds=2.0)
+"""A defect that lasts for some seconds is no reason to end the process."""
+
+HEARTBEAT_SECONDS: Final = 1.0
+BEATS: Final = 4
+"""A loop that is busy, but not for as long as the hang limit, beats at least so often within it, less one."""
+PROGRESS_SECONDS: Final = 0.5
+HOUSEKEEPING_SECONDS: Final = 3600.0
+STORE_CHECK_SECONDS: Final = 5.0
+STORE_SUMMARY_SECONDS: Final = 15.0
+
+Action = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a tree is made of.
+
+    Attributes:
+        node: this process's name.
+        settings: intervals and sizes.
+        store: the store with its wake-ups and its lease keeper.
+        waiters: who waits for results.
+        worker: runs jobs; None where none run.
+        beat: shows that the event loop lives.
+        check_store: None where nobody asks.
+        summarize_store: None where nobody asks.
+        on_hint: takes the database's wake-ups.
+        telemetry: measurements.
+    """
+
+    node: str
+    settings: Settings
+    store: StoreParts
+    waiters: Waiters
+    worker: Worker | None
+    beat: Action
+    check_store: Action | None
+    summarize_store: Action | None
+    on_hint: Callable[[str, str], None]
+    telemetry: PrometheusTelemetry
+
+
+def root(parts: Parts) -> ChildSpec:
+    """Return the specification of the root supervisor."""
+    return _supervisor("root", children(parts), parts.telemetry, intensity=MAX_RESTARTS)
+
+
+def children(parts: Parts) -> list[ChildSpec]:
+    """Return the root's children, in starting order."""
+    settings, store = parts.settings, parts.store.store
+    heartbeat_seconds = min(HEARTBEAT_SECONDS, settings.hang_limit_seconds / BEATS)
+    specs = [
+        _periodic("heart", parts.beat, heartbeat_seconds),
+        ChildSpec(
+            "result_watcher",
+            ResultWatcher,
+            (store, parts.waiters),
+            {"poll_interval_seconds": settings.poll_interval_seconds},
+        ),
+    ]
+    if parts.worker is not None:
+        specs += _of_worker(parts, parts.worker)
+    if parts.check_store is not None:
+        specs.append(_periodic("store_check", parts.check_store, STORE_CHECK_SECONDS, jitter=0.2))
+    if parts.summarize_store is not None:
+        specs.append(_periodic("store_summary", parts.summarize_store, STORE_SUMMARY_SECONDS, jitter=0.2))
+    specs.append(ChildSpec("listener", Listener, (parts.store.wake_ups, parts.on_hint)))
+    return specs
+
+
+def _of_worker(parts: Parts, worker: Worker) -> list[ChildSpec]:
+    settings, store = parts.settings, parts.store.store
+    return [
+        ChildSpec(
+            "writer",
+            Writer,
+            (store, worker.outbox),
+            {"actor": f"node:{parts.node}", "batch_size": settings.write_batch_size},
+        ),
+        _periodic("progress", worker.flush_progress, PROGRESS_SECONDS),
+        _periodic("rescuer", worker.rescue, settings.rescue_interval_seconds, jitter=0.3),
+        _periodic("retention", worker.prune, settings.retention_interval_seconds, jitter=0.3),
+        _periodic("housekeeper", store.housekeep, HOUSEKEEPING_SECONDS, jitter=0.3),
+        ChildSpec("jobs", JobSupervisor, (worker.environment, worker.jobs_ready), child_type="supervisor"),
+        ChildSpec(
+            "claimer",
+            Claimer,
+            (store, worker.running, worker.start_job, parts.store.keeper, parts.telemetry),
+            {
+                "node": parts.node,
+                "lease_seconds": settings.lease_seconds,
+                "batch_size": settings.claim_batch_size,
+                "poll_interval_seconds": settings.poll_interval_seconds,
+                "statement_timeout_seconds": settings.statement_timeout_seconds,
+            },
+        ),
+    ]
+
+
+def _periodic(name: str, action: Action, interval_seconds: float, *, jitter: float = 0.0) -> ChildSpec:
+    return ChildSpec(name, Periodic, (name, action), {"interval_seconds": interval_seconds, "jitter": jitter})
+
+
+def _supervisor(name: str, specs: list[ChildSpec], telemetry: PrometheusTelemetry, **flags: Any) -> ChildSpec:
+    defaults = {"period_seconds": RESTART_PERIOD_SECONDS, "backoff": RESTART_BACKOFF, "telemetry": telemetry}
+    return ChildSpec(name, Supervisor, (specs,), {**defaults, **flags}, child_type="supervisor")
