@@ -40,6 +40,10 @@ class EventActor(pykka.Actor):
     """Exceptions that, while handling an ``ask``, go to the caller and nowhere else. Any other goes to the caller and
     also ends the actor, so that its supervisor sees it. Default: all go to the caller only, as in Pykka."""
 
+    expected_failures: ClassVar[tuple[type[Exception], ...]] = ()
+    """Failures that need no traceback in the log: nothing is wrong with the actor, and its supervisor knows what to do,
+    as after an outage of the database (``Backoff.uncounted``). Default: none."""
+
     traps_shutdown: ClassVar[bool] = False
     """Whether ``shutdown`` is a message, received as ``Shutdown`` behind what waits in the mailbox, as for an Erlang
     process that traps exits. The actor then ends itself with ``context.exit``."""

@@ -12,7 +12,6 @@ from .actor import EventActor
 from .errors import StoreError
 from .jobs.types import AttemptKey, ClaimedJob, QueueDemand
 from .ports import AttemptKeeper, JobStore, Telemetry
-from .retry import next_delay_seconds, reconnect_wait
 from .running_jobs import RunningJobs
 
 _log = logging.getLogger(__name__)
@@ -47,11 +46,7 @@ class ClaimFailed(NamedTuple):
     exception: BaseException
 
 
-class TryAgain(NamedTuple):
-    """The pause after a failed claim is over."""
-
-
-ClaimerMessage: TypeAlias = Look | SlotFreed | Claimed | Adopted | LookForOrphans | ClaimFailed | TryAgain
+ClaimerMessage: TypeAlias = Look | SlotFreed | Claimed | Adopted | LookForOrphans | ClaimFailed
 
 
 class Claimer(EventActor):
@@ -64,7 +59,8 @@ class Claimer(EventActor):
     A claim starts its jobs' actors before this actor hears of it, so that a crash of this actor loses none; the next
     incarnation waits for its end. Once ``running`` is closed, nothing is claimed.
 
-    A claim that fails may have taken jobs nevertheless: its answer got lost. The next one therefore asks for those
+    A claim that fails ends this actor, and its supervisor starts it again: after a delay where the database was the
+    cause. Such a claim may have taken jobs nevertheless: its answer got lost. The next one therefore asks for those
     first, at once, and again when the server can have nothing left to do for the lost one.
 
     Args:
@@ -80,6 +76,8 @@ class Claimer(EventActor):
         poll_interval_seconds: how often to look without being woken.
         statement_timeout_seconds: when the server ends a statement by itself.
     """
+
+    expected_failures = (StoreError,)
 
     def __init__(
         self,
@@ -110,8 +108,6 @@ class Claimer(EventActor):
         self._look_again = False
         self._backlog: set[str] = set()
         self._slot_freed_sent = False
-        self._failures = 0
-        self._pausing = False
         self._last_look_for_orphans = False
 
     def on_start(self) -> None:
@@ -122,6 +118,10 @@ class Claimer(EventActor):
         if under_way is not None and not under_way.done():
             self._follow(under_way)
         self._look()
+
+    def on_failure(self, *_: object) -> None:
+        """Hear of no free slot any more: the next incarnation looks for itself."""
+        self._running.on_free(None)
 
     def on_receive(self, message: ClaimerMessage) -> None:
         """Take the next step."""
@@ -139,10 +139,7 @@ class Claimer(EventActor):
                 self._running.unaccounted = self._last_look_for_orphans = True
                 self._look()
             case ClaimFailed(exception):
-                self._claim_failed(exception)
-            case TryAgain():
-                self._pausing = False
-                self._look()
+                raise exception
             case _:
                 assert_never(message)
 
@@ -152,7 +149,7 @@ class Claimer(EventActor):
             self.actor_ref.send(SlotFreed())
 
     def _look(self) -> None:
-        if self._claiming or self._pausing:
+        if self._claiming:
             self._look_again = True
             return
         self._look_again = False
@@ -162,7 +159,7 @@ class Claimer(EventActor):
         self._begin_claim(slots.demands(self._batch_size))
 
     def _look_into_backlog(self) -> None:
-        if self._backlog and not (self._claiming or self._pausing):
+        if self._backlog and not self._claiming:
             self._begin_claim(self._running.slots.worthwhile_demands(self._backlog, self._batch_size))
 
     def _begin_claim(self, demands: list[QueueDemand]) -> None:
@@ -219,7 +216,7 @@ class Claimer(EventActor):
 
     def _claim_returned(self, jobs: Mapping[str, int]) -> None:
         self._claiming = False
-        self._failures = 0
+        self.context.report_success()
         for queue, count in jobs.items():
             (self._backlog.add if count else self._backlog.discard)(queue)
         if self._look_again:
@@ -229,18 +226,8 @@ class Claimer(EventActor):
 
     def _adopted(self) -> None:
         self._claiming = False
-        self._failures = 0
+        self.context.report_success()
         if not self._last_look_for_orphans:
             self.context.start_timer("orphans", self._statement_timeout_seconds, LookForOrphans())
         self._last_look_for_orphans = False
         self._look()
-
-    def _claim_failed(self, exception: BaseException) -> None:
-        self._claiming = self._last_look_for_orphans = False
-        if not isinstance(exception, StoreError):
-            raise exception
-        self._failures += 1
-        self._pausing = True
-        delay = next_delay_seconds(reconnect_wait(), self._failures, exception)
-        _log.warning("cannot claim jobs, next try in %.1f s: %s", delay, exception)
-        self.context.start_timer("retry", delay, TryAgain())

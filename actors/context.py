@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .control import check_reason
 from .errors import ActorError, StashOverflow
-from .messages import SHUTDOWN, Down, Exit, Fail, Piped, TimerFired
+from .messages import SHUTDOWN, Down, Exit, Fail, Piped, Succeeded, TimerFired
 
 if TYPE_CHECKING:
     from .actor import EventActor
@@ -31,7 +31,7 @@ def _itself(value: Any) -> Any:
 class ActorContext:
     """An actor's side of the kernel. Only for the actor itself, inside its handlers and hooks."""
 
-    __slots__ = ("_cell", "_pipes", "_stash", "_timers", "_watched", "children", "children_to_end")
+    __slots__ = ("_cell", "_pipes", "_stash", "_succeeded", "_timers", "_watched", "children", "children_to_end")
 
     def __init__(self, cell: ActorCell) -> None:
         self._cell = cell
@@ -41,6 +41,7 @@ class ActorContext:
         self._timers: dict[object, tuple[TimerFired, Scheduled, float | None]] = {}
         self._stash: deque[Any] = deque()
         self._pipes: set[asyncio.Future[Any]] = set()
+        self._succeeded = False
 
     @property
     def system(self) -> ActorSystem:
@@ -91,6 +92,16 @@ class ActorContext:
         ref = self.system.spawn_child(self._cell, actor_class, args, dict(kwargs), name, started, mailbox)
         self.watch(ref, in_order=True)
         return ref
+
+    def report_success(self) -> None:
+        """Tell the parent, a supervisor, that this actor does its work: the next restart's delay is a short one again.
+
+        Once in each incarnation; later calls cost next to nothing. Akka's ``BackoffSupervisor.Reset``.
+        """
+        if not self._succeeded:
+            self._succeeded = True
+            if self._cell.parent is not None:
+                self._cell.parent.post_control(Succeeded(self._cell.ref))
 
     # The end
 

@@ -39,7 +39,7 @@ class Inspection(NamedTuple):
     handling: str | None
     """The type of the message that is being handled, or the hook that runs; None while it waits for messages."""
     handling_seconds: float | None
-    """Since when; None where the kernel does not measure it (hooks, ordinary handlers on a pool's thread)."""
+    """For how long; None for hooks, which the kernel does not measure."""
     children: tuple[EventRef[Any], ...]
     """In the order of their start."""
 

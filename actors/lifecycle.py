@@ -337,7 +337,10 @@ class Lifecycle(Mailbox):
         self._begin_end(ERROR, error, hook="on_failure")
 
     def _log_failure(self, error: BaseException) -> None:
-        _logger.error("Unhandled exception in %s:", self, exc_info=error)
+        if isinstance(error, self.actor_class.expected_failures):
+            _logger.debug("%s ends by an expected failure: %r", self, error)
+        else:
+            _logger.error("Unhandled exception in %s:", self, exc_info=error)
 
     def _begin_end(self, reason: str, error: BaseException | None, *, hook: EndHook) -> None:
         """Close the mailbox, then end the children, then call the hook, then be gone."""

@@ -78,6 +78,13 @@ class Started:
     exception: BaseException | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """A child does its work: what kept its earlier incarnations from it is over."""
+
+    ref: EventRef[Any]
+
+
 class Down:
     """The end of an actor that is watched in mailbox order; delivered as ``Terminated``."""
 

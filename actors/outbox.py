@@ -42,8 +42,8 @@ class Outbox:
         if self._on_put is not None:
             self._on_put()
 
-    def notify(self, on_put: Callable[[], None]) -> None:
-        """Call ``on_put`` after each ``put`` from now on."""
+    def notify(self, on_put: Callable[[], None] | None) -> None:
+        """Call ``on_put``, or nobody, after each ``put`` from now on."""
         self._on_put = on_put
 
     def take(self, limit: int) -> list[Write]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeAlias, assert_never
 
 from .actor import EventActor
 from .errors import StoreError
-
-_log = logging.getLogger(__name__)
 
 
 class Tick(NamedTuple):
@@ -33,28 +30,24 @@ PeriodicMessage: TypeAlias = Tick | Done | Failed
 class Periodic(EventActor):
     """Calls an async function at start and then ``interval_seconds`` after each end. A ``Tick`` calls it at once.
 
-    What the database refuses, or does not answer, is logged once and tried again at the next turn; anything else
-    crashes the actor, which its supervisor restarts.
+    What it raises ends the actor, which its supervisor starts again: after a delay where the database was the cause.
 
     Args:
-        name: for the log.
         action: what to do.
         interval_seconds: pause between two calls.
         jitter: fraction of the interval by which each pause is shortened at random (default 0), so that the nodes
             of a cluster spread out.
     """
 
-    def __init__(
-        self, name: str, action: Callable[[], Awaitable[None]], *, interval_seconds: float, jitter: float = 0.0
-    ) -> None:
+    expected_failures = (StoreError,)
+
+    def __init__(self, action: Callable[[], Awaitable[None]], *, interval_seconds: float, jitter: float = 0.0) -> None:
         super().__init__()
-        self._name = name
         self._action = action
         self._interval_seconds = interval_seconds
         self._jitter = jitter
         self._busy = False
         self._again = False
-        self._unavailable = False
 
     def on_start(self) -> None:
         """Do it for the first time."""
@@ -66,15 +59,7 @@ class Periodic(EventActor):
             case Tick():
                 self._begin()
             case Done():
-                if self._unavailable:
-                    _log.info("%s: the database answers again", self._name)
-                self._unavailable = False
-                self._ended()
-            case Failed(StoreError() as exception):
-                if not self._unavailable:
-                    _log.warning("%s: %s; trying again every %.1f s", self._name, exception, self._interval_seconds)
-                self._unavailable = True
-                self._again = False
+                self.context.report_success()
                 self._ended()
             case Failed(exception):
                 raise exception

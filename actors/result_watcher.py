@@ -17,12 +17,16 @@ class LookUp(NamedTuple):
 
 
 class LookedUp(NamedTuple):
-    """The store answered; ``exception`` is None where it could."""
-
-    exception: BaseException | None
+    """The store answered."""
 
 
-WatcherMessage: TypeAlias = LookUp | LookedUp
+class LookUpFailed(NamedTuple):
+    """The store did not answer."""
+
+    exception: BaseException
+
+
+WatcherMessage: TypeAlias = LookUp | LookedUp | LookUpFailed
 
 
 class ResultWatcher(EventActor):
@@ -35,6 +39,8 @@ class ResultWatcher(EventActor):
         waiters: who wants to know.
         poll_interval_seconds: how often to ask without being woken.
     """
+
+    expected_failures = (StoreError,)
 
     def __init__(self, store: JobStore, waiters: Waiters, *, poll_interval_seconds: float) -> None:
         super().__init__()
@@ -54,12 +60,13 @@ class ResultWatcher(EventActor):
         match message:
             case LookUp():
                 self._look_up()
-            case LookedUp(exception):
+            case LookedUp():
                 self._asking = False
-                if exception is not None and not isinstance(exception, StoreError):
-                    raise exception
-                if exception is None and self._again:
+                self.context.report_success()
+                if self._again:
                     self._look_up()
+            case LookUpFailed(exception):
+                raise exception
             case _:
                 assert_never(message)
 
@@ -69,7 +76,7 @@ class ResultWatcher(EventActor):
         elif len(self._waiters):
             self._again = False
             self._asking = True
-            self.context.pipe_to_self(self._ask(), on_success=lambda _: LookedUp(None), on_failure=LookedUp)
+            self.context.pipe_to_self(self._ask(), on_success=lambda _: LookedUp(), on_failure=LookUpFailed)
 
     async def _ask(self) -> None:
         job_ids = self._waiters.job_ids()

@@ -41,8 +41,3 @@ def next_delay_seconds(wait: WaitStrategy, attempt: int, exception: BaseExceptio
     if exception is not None:
         state.set_exception((type(exception), exception, exception.__traceback__))
     return min(max(0.0, wait(state)), LONGEST_DELAY_SECONDS)
-
-
-def reconnect_wait() -> WaitStrategy:
-    """Return the schedule of those who wait for an unreachable database: up to 5 s, with full jitter: no stampede."""
-    return wait_random_exponential(multiplier=0.1, max=5.0)

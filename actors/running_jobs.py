@@ -97,8 +97,8 @@ class RunningJobs:
         """Count running jobs by kind; kinds that have run before stay, with 0. Any thread."""
         return dict(self._kinds)
 
-    def on_free(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` whenever a slot gets free, from now on."""
+    def on_free(self, callback: Callable[[], None] | None) -> None:
+        """Call ``callback``, or nobody, whenever a slot gets free, from now on."""
         self._on_free = callback
 
     def stop_job(self, job_id: UUID, message: StopAttempt) -> bool:

@@ -10,16 +10,22 @@
     ├── rescuer              takes back what no lease holds    │ only where jobs run
     ├── retention            deletes what was kept long enough │
     ├── housekeeper          keeps the tables in shape         │
-    ├── jobs                 a child for each running job      │
-    ├── claimer              brings them                       ┘
+    ├── work                 rest_for_one                      │
+    │   ├── jobs             a child for each running job      │
+    │   └── claimer          brings them                       ┘
     ├── store_check          asks whether the database answers
     ├── store_summary        counts for /metrics
     └── listener             hears the database's wake-ups
 
-Children start in this order and end in the opposite one: nobody claims before there is somebody to write and to rescue.
+Children start in this order and end in the opposite one: nobody claims before somebody can write and rescue.
 
-All stand alone, because what must survive a crash is no part of an actor: the outbox, the running jobs, the reports,
-the waiting callers. So the end of one is no reason to disturb another.
+Most parts stand alone, because what must survive a crash is no part of an actor: the outbox, the running jobs, the
+reports, the waiting callers. So the end of one is no reason to disturb another (``one_for_one``). The exception is the
+claimer, which starts jobs below ``jobs``: when that ends, all jobs here end with it, and the claimer starts over as
+well (``rest_for_one``); the end of the claimer leaves the jobs alone.
+
+An outage of the database ends the parts that talk to it, again and again, each time after a longer delay; that does not
+count. A defect does: ``MAX_RESTARTS`` of those in ``RESTART_PERIOD_SECONDS`` are borne, one more ends the runtime.
 """
 
 from __future__ import annotations
@@ -29,6 +35,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from callboard.actors.claimer import Claimer
+from callboard.actors.errors import StoreError
 from callboard.actors.jobs.supervisor import JobSupervisor
 from callboard.actors.listener import Listener
 from callboard.actors.periodic import Periodic
@@ -46,9 +53,11 @@ from .worker import Worker
 
 MAX_RESTARTS = 10
 RESTART_PERIOD_SECONDS: Final = 60
-"""More crashes than this in this time end the runtime. A database that refuses is no crash."""
-RESTART_BACKOFF: Final = Backoff(initial_seconds=0.05, max_seconds=2.0)
-"""A defect that lasts for some seconds is no reason to end the process."""
+MAX_RESTARTS_OF_WORK: Final = 3
+"""Few, so that a claimer that always crashes uses up the root's restarts well within their period."""
+RESTART_BACKOFF: Final = Backoff(initial_seconds=0.05, max_seconds=2.5, jitter_ratio=1.0, uncounted=(StoreError,))
+"""At most 5 s, so that work goes on soon after an outage; the half of it by chance, so that no two processes of many
+come back together."""
 
 HEARTBEAT_SECONDS: Final = 1.0
 BEATS: Final = 4
@@ -131,24 +140,32 @@ def _of_worker(parts: Parts, worker: Worker) -> list[ChildSpec]:
         _periodic("rescuer", worker.rescue, settings.rescue_interval_seconds, jitter=0.3),
         _periodic("retention", worker.prune, settings.retention_interval_seconds, jitter=0.3),
         _periodic("housekeeper", store.housekeep, HOUSEKEEPING_SECONDS, jitter=0.3),
-        ChildSpec("jobs", JobSupervisor, (worker.environment, worker.jobs_ready), child_type="supervisor"),
-        ChildSpec(
-            "claimer",
-            Claimer,
-            (store, worker.running, worker.start_job, parts.store.keeper, parts.telemetry),
-            {
-                "node": parts.node,
-                "lease_seconds": settings.lease_seconds,
-                "batch_size": settings.claim_batch_size,
-                "poll_interval_seconds": settings.poll_interval_seconds,
-                "statement_timeout_seconds": settings.statement_timeout_seconds,
-            },
+        _supervisor(
+            "work",
+            [
+                ChildSpec("jobs", JobSupervisor, (worker.environment, worker.jobs_ready), child_type="supervisor"),
+                ChildSpec(
+                    "claimer",
+                    Claimer,
+                    (store, worker.running, worker.start_job, parts.store.keeper, parts.telemetry),
+                    {
+                        "node": parts.node,
+                        "lease_seconds": settings.lease_seconds,
+                        "batch_size": settings.claim_batch_size,
+                        "poll_interval_seconds": settings.poll_interval_seconds,
+                        "statement_timeout_seconds": settings.statement_timeout_seconds,
+                    },
+                ),
+            ],
+            parts.telemetry,
+            strategy="rest_for_one",
+            intensity=MAX_RESTARTS_OF_WORK,
         ),
     ]
 
 
 def _periodic(name: str, action: Action, interval_seconds: float, *, jitter: float = 0.0) -> ChildSpec:
-    return ChildSpec(name, Periodic, (name, action), {"interval_seconds": interval_seconds, "jitter": jitter})
+    return ChildSpec(name, Periodic, (action,), {"interval_seconds": interval_seconds, "jitter": jitter})
 
 
 def _supervisor(name: str, specs: list[ChildSpec], telemetry: PrometheusTelemetry, **flags: Any) -> ChildSpec:

@@ -58,6 +58,7 @@ class PostgresAttemptKeeper:
         self._kept: dict[AttemptKey, float] = {}
         self._last_beat = monotonic()
         self._silent = False
+        self._failing = False
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._connection: psycopg.Connection[Any] | None = None
@@ -128,9 +129,16 @@ class PostgresAttemptKeeper:
                 kept = self._renew_in_database(due)
         except StoreError as error:
             if not self._stopping.is_set():
-                logger.warning("leases could not be renewed, next try in a moment: %s", error)
+                # One line for an outage: the next tries are a moment apart.
+                logger.log(
+                    logging.DEBUG if self._failing else logging.WARNING, "leases cannot be renewed for now: %s", error
+                )
+                self._failing = True
                 self._failed()
             return []
+        if self._failing:
+            logger.info("leases are renewed again")
+            self._failing = False
         return self._settle(due, kept, now)
 
     def _failed(self) -> None:

@@ -11,7 +11,6 @@ from callboard.actors.jobs.decide import Transition
 from callboard.actors.jobs.types import Applied, Refused
 from callboard.actors.outbox import Answer, Outbox
 from callboard.actors.ports import JobStore
-from callboard.actors.retry import next_delay_seconds, reconnect_wait
 
 _log = logging.getLogger(__name__)
 
@@ -38,11 +37,11 @@ WriterMessage: TypeAlias = Flush | Flushed | FlushFailed
 class Writer(EventActor):
     """Empties the outbox, one commit at a time; what arrives meanwhile makes up the next one.
 
-    Nothing is dropped, and no job is blamed for what is not its fault: a database that is unreachable or refuses is
-    tried again with backoff until it accepts; only a batch with a value that cannot be stored is split in halves,
-    until the one bad transition stands alone. Any other error is a defect: it ends this incarnation, and the
-    supervisor counts it. A batch whose COMMIT may or may not have happened is written again, as a compare-and-set
-    happens once: the refusal of a transition that finds its own work done counts as applied.
+    Nothing is dropped, and no job is blamed for what is not its fault: only a batch with a value that cannot be stored
+    is split in halves, until the one bad transition stands alone. Any other error ends this incarnation, and the next
+    one goes on with the same outbox: after a delay where the database was the cause, unreachable or refusing; counted
+    by the supervisor where it was a defect. A batch whose COMMIT may or may not have happened is written again, as a
+    compare-and-set happens once: the refusal of a transition that finds its own work done counts as applied.
 
     Args:
         store: where to write.
@@ -50,6 +49,8 @@ class Writer(EventActor):
         actor: who writes, for the history.
         batch_size: most transitions of one commit.
     """
+
+    expected_failures = (StoreError,)
 
     def __init__(self, store: JobStore, outbox: Outbox, *, actor: str, batch_size: int) -> None:
         super().__init__()
@@ -60,7 +61,6 @@ class Writer(EventActor):
         self._flush_sent = False
         self._writing = False
         self._uncertain = False
-        self._failures = 0
 
     def on_start(self) -> None:
         """Go on with what an earlier incarnation left."""
@@ -68,6 +68,10 @@ class Writer(EventActor):
         self._uncertain = True
         self._outbox.notify(self._something_put)
         self._something_put()
+
+    def on_failure(self, *_: object) -> None:
+        """Hear of nothing any more: the outbox keeps it for the next incarnation."""
+        self._outbox.notify(None)
 
     def on_receive(self, message: WriterMessage) -> None:
         """Take the next step."""
@@ -78,12 +82,11 @@ class Writer(EventActor):
             case Flushed(answers):
                 self._writing = False
                 self._uncertain = False
-                self._failures = 0
+                self.context.report_success()
                 self._outbox.answer(answers)
                 self._flush()
             case FlushFailed(exception):
-                self._writing = False
-                self._retry_later(exception)
+                raise exception
             case _:
                 assert_never(message)
 
@@ -112,19 +115,6 @@ class Writer(EventActor):
         return [
             _certain(one, result) if self._uncertain else result for one, result in zip(batch, results, strict=True)
         ]
-
-    def _retry_later(self, exception: BaseException) -> None:
-        self._outbox.untake()
-        self._uncertain = True
-        if not isinstance(exception, StoreError):
-            raise exception
-        self._failures += 1
-        delay = next_delay_seconds(reconnect_wait(), self._failures, exception)
-        _log.warning(
-            "%d transitions wait for the database, next try in %.1f s: %s", len(self._outbox), delay, exception
-        )
-        self._flush_sent = True  # the timer's message is the one that counts
-        self.context.start_timer("retry", delay, Flush())
 
 
 def _certain(transition: Transition, result: Applied | Refused) -> Applied | Refused:

@@ -15,7 +15,8 @@ from callboard.actors.ref import EventRef
 from callboard.actors.system import ActorSystem
 
 from .base_supervisor import BaseSupervisor
-from .supervisor_messages import ChildStatus, WhichChildren
+from .strategy import Strategy
+from .supervisor_messages import ChildKey, ChildStatus, WhichChildren
 
 ANSWER_SECONDS: Final = 1.0
 """A supervisor that is waiting for a child does not answer; it is then shown without what only it knows."""
@@ -34,6 +35,9 @@ class ActorNode:
         state: ``running``, ``starting``, ``suspended``, ``ending``, ``ended``; of a child that is down ``restarting``
             or ``stopped``.
         label: what it is there for, where it says so.
+        key: what its supervisor calls it; None for what has no supervisor.
+        restarts: how often its supervisor has started it again.
+        strategy: of a supervisor that lives.
         mailbox_depth: user messages that wait.
         handling: the type of the message being handled, or None.
         handling_seconds: since when, where that is known.
@@ -48,6 +52,9 @@ class ActorNode:
     actor_type: str
     state: str
     label: str | None = None
+    key: ChildKey | None = field(default=None, repr=False, compare=False)
+    restarts: int = 0
+    strategy: Strategy | None = None
     mailbox_depth: int = 0
     handling: str | None = None
     handling_seconds: float | None = None
@@ -55,11 +62,6 @@ class ActorNode:
     children: tuple[ActorNode, ...] = ()
     omitted: int = 0
     ref: EventRef[Any] | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def is_supervisor(self) -> bool:
-        """Whether it lives and supervises its children."""
-        return self.ref is not None and issubclass(self.ref.actor_class, BaseSupervisor)
 
     def flattened(self) -> Iterator[tuple[ActorNode, ActorNode | None]]:
         """Yield this actor and all below it, each with its parent."""
@@ -81,11 +83,12 @@ async def _nodes(refs: Sequence[EventRef[Any]], prefix: str) -> tuple[tuple[Acto
     return tuple(nodes), max(0, len(refs) - MAX_CHILDREN)
 
 
-async def _node(ref: EventRef[Any], prefix: str, child_id: str | None = None) -> ActorNode:
+async def _node(ref: EventRef[Any], prefix: str, child: ChildStatus | None = None) -> ActorNode:
     seen = inspect(ref)
-    name = child_id or seen.name or seen.actor_class.__name__
+    name = (child and child.id) or seen.name or seen.actor_class.__name__
     path = f"{prefix}{name}"
-    children = await _supervised(ref) if issubclass(seen.actor_class, BaseSupervisor) else None
+    supervises = issubclass(seen.actor_class, BaseSupervisor)
+    children = await _supervised(ref) if supervises else None
     if children is None:
         nodes, omitted = await _nodes(seen.children, f"{path}/")
     else:
@@ -98,10 +101,13 @@ async def _node(ref: EventRef[Any], prefix: str, child_id: str | None = None) ->
         actor_type=seen.actor_class.__name__,
         state=seen.state,
         label=seen.label,
+        key=None if child is None else child.id or ref,
+        restarts=0 if child is None else child.restarts,
+        strategy=_strategy(ref) if supervises else None,
         mailbox_depth=seen.mailbox_depth,
         handling=seen.handling,
         handling_seconds=seen.handling_seconds,
-        answers=children is not None or not issubclass(seen.actor_class, BaseSupervisor),
+        answers=children is not None or not supervises,
         children=nodes,
         omitted=omitted,
         ref=ref,
@@ -110,9 +116,15 @@ async def _node(ref: EventRef[Any], prefix: str, child_id: str | None = None) ->
 
 async def _child(child: ChildStatus, prefix: str) -> ActorNode:
     if child.ref is not None:
-        return await _node(child.ref, prefix, child.id)
-    name = child.id or child.actor_class.__name__
-    return ActorNode(name=name, path=f"{prefix}{name}", actor_type=child.actor_class.__name__, state=child.state)
+        return await _node(child.ref, prefix, child)
+    actor_type = child.actor_class.__name__
+    name = child.id or actor_type
+    return ActorNode(name, f"{prefix}{name}", actor_type, child.state, key=child.id, restarts=child.restarts)
+
+
+def _strategy(ref: EventRef[Any]) -> Strategy | None:
+    supervisor: BaseSupervisor | None = ref.actor_inbox.actor  # which is given up at its end
+    return None if supervisor is None else supervisor.strategy
 
 
 async def _supervised(ref: EventRef[Any]) -> list[ChildStatus] | None:

@@ -8,13 +8,22 @@ from typing import Any, NoReturn, assert_never
 
 import pykka
 
-from callboard.actors.ref import EventRef
 from callboard.actors.system import ActorSystem
 
 from .actor_tree import ActorNode, actor_tree
 from .admin_messages import AdminAnswer, AdminError, AdminRequest, ErrorCode, RestartRequest, StopRequest, TreeRequest
 from .child_spec import ChildSpec
-from .supervisor_messages import ChildStarted, GetChildSpec, Refused, RestartChild, StartFailed, TerminateChild
+from .strategy import affected
+from .supervisor_messages import (
+    ChildKey,
+    ChildStarted,
+    Done,
+    GetChildSpec,
+    Refused,
+    RestartChild,
+    StartFailed,
+    TerminateChild,
+)
 
 
 class Refusal(Exception):
@@ -65,22 +74,27 @@ class Administration:
 
     async def _stop(self, name: str) -> dict[str, Any]:
         child, supervisor = await self._find(name)
-        await _terminate(supervisor, child)
-        return {"path": child.path, "was": child.state, "stopped": [] if child.state == "stopped" else [child.path]}
+        group = _with_dependants(child, supervisor)
+        await _terminate(supervisor, group)
+        stopped = [each.path for each in reversed(group) if each.state != "stopped"]
+        return {"path": child.path, "was": child.state, "stopped": stopped}
 
     async def _restart(self, name: str) -> dict[str, Any]:
         child, supervisor = await self._find(name)
-        spec = await _spec(supervisor, child)
-        if spec.restart == "temporary":
+        group = _with_dependants(child, supervisor)
+        temporary = [each for each in group if await _is_temporary(supervisor, each)]
+        if child in temporary or not isinstance(child.key, str):
             raise Refusal(
                 "refused",
-                f"{child.path} is a temporary child: its supervisor forgets it when it ends, and cannot start it again",
+                f"{child.path} is a temporary child, or one of a dynamic supervisor, which forgets it when it ends and "
+                "cannot start it again",
             )
-        await _terminate(supervisor, child)
-        await _start(supervisor, child)
-        return {"path": child.path, "was": child.state, "restarted": [child.path]}
+        await _terminate(supervisor, group)
+        again = [each for each in group if each not in temporary]
+        await _start(supervisor, again)
+        return {"path": child.path, "was": child.state, "restarted": [each.path for each in again]}
 
-    async def _find(self, name: str) -> tuple[ActorNode, EventRef[Any]]:
+    async def _find(self, name: str) -> tuple[ActorNode, ActorNode]:
         """Return the one actor that a name means, and its supervisor."""
         every = [each for top in await actor_tree(self._system) for each in top.flattened()]
         paths = [node.path for node, _ in every]
@@ -91,9 +105,13 @@ class Administration:
             among = ", ".join(node.path for node, _ in found[:5])
             raise Refusal("ambiguous", f"{len(found)} actors are called {name!r}: {among}; give one of these paths")
         node, parent = found[0]
-        if parent is None or not parent.is_supervisor or parent.ref is None:
-            raise Refusal("refused", f"{node.path} is no child of a supervisor: nobody could start it again")
-        return node, parent.ref
+        if parent is None or parent.strategy is None or node.key is None:
+            raise Refusal(
+                "refused",
+                f"{node.path} cannot be stopped or restarted by itself: only a child of a supervisor can, as long as "
+                "that runs. A job ends by `callboard job cancel`, the process by a signal",
+            )
+        return node, parent
 
 
 def matching(paths: Sequence[str], name: str) -> list[int]:
@@ -110,41 +128,62 @@ def document(node: ActorNode) -> dict[str, Any]:
         "type": node.actor_type,
         "state": node.state,
         "label": node.label,
+        "restarts": node.restarts,
         "mailbox_depth": node.mailbox_depth,
         "handling": node.handling,
         "handling_seconds": node.handling_seconds,
-        "supervisor": node.is_supervisor,
+        "strategy": node.strategy,
         "answers": node.answers,
         "children": [document(child) for child in node.children],
         "children_omitted": node.omitted,
     }
 
 
-async def _spec(supervisor: EventRef[Any], child: ActorNode) -> ChildSpec:
-    answer = await supervisor.ask(GetChildSpec(child.name), block=False)
+def _with_dependants(child: ActorNode, supervisor: ActorNode) -> list[ActorNode]:
+    """Return who stops, or starts again, with a child: whom its supervisor would restart with it. In starting order."""
+    places = {each.key: each for each in supervisor.children if isinstance(each.key, str)}
+    if supervisor.strategy is None or not isinstance(child.key, str) or child.key not in places:
+        return [child]
+    return [places[key] for key in affected(supervisor.strategy, list(places), child.key)]
+
+
+async def _ask(supervisor: ActorNode, message: object) -> Any:
+    assert supervisor.ref is not None
+    return await supervisor.ref.ask(message, block=False)
+
+
+async def _is_temporary(supervisor: ActorNode, child: ActorNode) -> bool:
+    answer: ChildSpec | Refused = await _ask(supervisor, GetChildSpec(_key(child)))
     if isinstance(answer, Refused):
         _refused(child, answer)
-    spec: ChildSpec = answer
-    return spec
+    return answer.restart == "temporary"
 
 
-async def _terminate(supervisor: EventRef[Any], child: ActorNode) -> None:
-    answer = await supervisor.ask(TerminateChild(child.name), block=False)
-    if isinstance(answer, Refused):
-        _refused(child, answer)
-
-
-async def _start(supervisor: EventRef[Any], child: ActorNode) -> None:
-    answer: ChildStarted | StartFailed | Refused = await supervisor.ask(RestartChild(child.name), block=False)
-    match answer:
-        case ChildStarted():
-            return
-        case StartFailed(exception):
-            raise Refusal("start_failed", f"{child.path} was stopped and does not start again: {exception!r}")
-        case Refused():
+async def _terminate(supervisor: ActorNode, group: Sequence[ActorNode]) -> None:
+    for child in reversed(group):
+        answer: Done | Refused = await _ask(supervisor, TerminateChild(_key(child)))
+        if isinstance(answer, Refused):
             _refused(child, answer)
-        case _:
-            assert_never(answer)
+
+
+async def _start(supervisor: ActorNode, group: Sequence[ActorNode]) -> None:
+    for position, child in enumerate(group):
+        answer: ChildStarted | StartFailed | Refused = await _ask(supervisor, RestartChild(str(child.key)))
+        match answer:
+            case ChildStarted():
+                pass
+            case StartFailed(exception):
+                down = ", ".join(each.path for each in group[position:])
+                raise Refusal("start_failed", f"{child.path} does not start again: {exception!r}. Down are now: {down}")
+            case Refused():
+                _refused(child, answer)
+            case _:
+                assert_never(answer)
+
+
+def _key(child: ActorNode) -> ChildKey:
+    assert child.key is not None
+    return child.key
 
 
 def _refused(child: ActorNode, answer: Refused) -> NoReturn:

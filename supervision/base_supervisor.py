@@ -13,14 +13,17 @@ from callboard.actors.actor import EventActor
 from callboard.actors.control import Ignore
 from callboard.actors.errors import InvalidSpecification, QuotaExceeded, RestartIntensityReached
 from callboard.actors.future import EventFuture
-from callboard.actors.messages import SHUTDOWN, Shutdown, Started, Terminated
+from callboard.actors.messages import SHUTDOWN, Shutdown, Started, Succeeded, Terminated
 from callboard.actors.ref import EventRef
 
+from .backoff import Backoff
 from .child_spec import ChildSpec
 from .ending import kill_or_abandon
+from .outage import Outage
 from .quota import Quota
 from .quota_guard import QuotaGuard
 from .restart_window import RestartWindow
+from .strategy import Strategy
 from .supervisor_flags import SupervisorFlags
 from .supervisor_messages import (
     ChildKey,
@@ -119,10 +122,16 @@ class BaseSupervisor(EventActor):
         self._guard = QuotaGuard(quota, self._telemetry, abandoned_threads)
         self._overusers: dict[EventRef[Any], int] = {}  # how often each was killed for it, and has not ended
         self._looks = False
+        self._outage = Outage(self)
 
     def _apply_flags(self, flags: SupervisorFlags) -> None:
         self._flags = flags
         self._window.change(flags.intensity, flags.period_seconds)
+
+    @property
+    def strategy(self) -> Strategy:
+        """Who is restarted with a child that has ended."""
+        return self._flags.strategy
 
     def __str__(self) -> str:
         return f"supervisor {self._name}"
@@ -180,6 +189,8 @@ class BaseSupervisor(EventActor):
                 return self._enforce_quotas()
             case CodeChange():
                 return self._change_code(message)
+            case Succeeded(ref):
+                return self._succeeded(ref)
             case _:
                 return self._administer(message)
 
@@ -209,28 +220,48 @@ class BaseSupervisor(EventActor):
     async def _restart(self, child: Child, exception: BaseException | None) -> None:
         """Count one restart and do it, now or after its delay; or give up (E7)."""
         child.restarting = False
-        backoff = child.spec.backoff or self._flags.backoff
+        backoff = self._backoff_of(child)
         counts = backoff is None or backoff.counts(exception)
         if counts and not self._window.admit(self._now()):
             await self._give_up(child)
             return
         child.restarting = True
         child.restarts += 1
-        self._telemetry.child_restarted(self._name, self._flags.strategy, child.spec.actor_class.__name__)
+        if counts:
+            self._telemetry.child_restarted(self._name, self._flags.strategy, child.spec.actor_class.__name__)
         if backoff is None:
             await self._restart_now(child)
             return
         child.row = backoff.attempt_after(child.row, child.lived_seconds)
         delay_seconds = self._draw(*backoff.delay_bounds(child.row))
-        _logger.info("%s: child %r starts again in %.1f s", self, child.spec.id, delay_seconds)
+        level = logging.INFO if counts else logging.DEBUG
+        _logger.log(level, "%s: child %r starts again in %.1f s", self, child.spec.id, delay_seconds)
         self.context.start_timer(child, delay_seconds, StartNow(child.key))
 
     def _try_again(self, child: Child, exception: BaseException) -> None:
-        _logger.warning("%s: child %r did not start again: %r", self, child.spec.id, exception)
+        if not self._is_outage(child, exception):
+            _logger.warning("%s: child %r did not start again: %r", self, child.spec.id, exception)
         child.restarting = True
         child.lived_seconds = 0.0
         # F1: whatever is in the mailbox already comes first, so a stop or a TerminateChild wins over the next try.
         self.context.tell_self(TryAgain(child.key, exception))
+
+    def _backoff_of(self, child: Child) -> Backoff | None:
+        return child.spec.backoff or self._flags.backoff
+
+    def _is_outage(self, child: Child, exception: BaseException | None) -> bool:
+        """Tell whether a child failed by what is expected to pass; then the outage's log has it."""
+        backoff = self._backoff_of(child)
+        if backoff is None or backoff.counts(exception):
+            return False
+        self._outage.failed(child, child.spec.id, exception, self._now())
+        return True
+
+    def _succeeded(self, ref: EventRef[Any]) -> None:
+        child = self._by_ref.get(ref)
+        if child is not None:
+            child.row = 0
+            self._outage.succeeded(child, self._now())
 
     async def _give_up(self, offender: Child) -> None:
         reason = RestartIntensityReached(
@@ -318,13 +349,15 @@ class BaseSupervisor(EventActor):
         child.ref = None
         child.lived_seconds = self._now() - child.started_at
         self._report()
-        level = logging.WARNING if end.abnormal else logging.INFO
-        _logger.log(level, "%s: child %r ended (%s: %r)", self, child.spec.id, end.reason, end.exception)
+        if not self._is_outage(child, end.exception):
+            level = logging.WARNING if end.abnormal else logging.INFO
+            _logger.log(level, "%s: child %r ended (%s: %r)", self, child.spec.id, end.reason, end.exception)
         return child
 
     def _release(self, child: Child) -> EventRef[Any] | None:
         """Let go of a child that is to be ended: its end counts no more, nor does a restart that is due (F6, D6)."""
         child.restarting = False
+        self._outage.forget(child)
         self.context.cancel_timer(child)
         ref, child.ref = child.ref, None
         if ref is not None:

@@ -23,6 +23,7 @@ from callboard.actors.statistics import STOP_REASONS
 
 from .processes.telemetry import ExitCause
 from .quota import ACTIONS, Action
+from .strategy import Strategy
 
 PREFIX: Final = "callboard_"
 
@@ -130,7 +131,7 @@ READINESS_STATES: Final = ("starting", "ready", "degraded", "draining")
 LEASE_FAILURES: Final = ("error", "lost")
 REFUSAL_CAUSES: Final = ("invalid", "missing", "stale")
 RESCUE_REASONS: Final = (Reason.DEADLINE.value, Reason.LEASE_EXPIRED.value)
-STRATEGIES: Final = ("one_for_all", "one_for_one", "rest_for_one")
+STRATEGIES: Final = _values(get_args(Strategy))
 QUOTA_OUTCOMES: Final = ("allowed", "denied")
 PROCESS_STATES: Final = ("busy", "idle")
 THREAD_STATES: Final = ("abandoned", "busy", "idle")
@@ -150,7 +151,7 @@ READINESS_STATE: Final = _gauge(
 ACTORS_ALIVE: Final = _gauge("actors_alive", "Actors now running, by class.", _ACTOR_TYPE)
 ACTOR_STARTS: Final = _counter("actor_starts_total", "Actors started, restarts included.", _ACTOR_TYPE)
 ACTOR_STOPS: Final = _counter("actor_stops_total", "Actors ended.", _ACTOR_TYPE, Label("reason", _values(STOP_REASONS)))
-ACTOR_RESTARTS: Final = _counter("actor_restarts_total", "Restarts by a supervisor.", _ACTOR_TYPE)
+ACTOR_RESTARTS: Final = _counter("actor_restarts_total", "Restarts by a supervisor after defects.", _ACTOR_TYPE)
 ACTOR_MAILBOX_DEPTH: Final = _gauge(
     "actor_mailbox_depth", "Messages waiting, summed over the mailboxes of the class.", _ACTOR_TYPE
 )
@@ -177,7 +178,10 @@ DEAD_LETTERS: Final = _counter(
 SUPERVISORS_ALIVE: Final = _gauge("supervisors_alive", "Supervisors running.")
 SUPERVISOR_CHILDREN: Final = _gauge("supervisor_children", "Live children.", _SUPERVISOR)
 SUPERVISOR_RESTARTS: Final = _counter(
-    "supervisor_restarts_total", "Restarts of children, tries included.", _SUPERVISOR, Label("strategy", STRATEGIES)
+    "supervisor_restarts_total",
+    "Restarts of children after defects, tries included; those after an outage of the database are not counted.",
+    _SUPERVISOR,
+    Label("strategy", STRATEGIES),
 )
 SUPERVISOR_GIVE_UPS: Final = _counter(
     "supervisor_restart_limit_exceeded_total",

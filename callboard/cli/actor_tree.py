@@ -40,9 +40,11 @@ def _add(tree: Tree, actor: dict[str, Any]) -> None:
 
 def _line(actor: dict[str, Any]) -> Text:
     name, kind = printable(actor["name"]), printable(actor["type"])
-    line = Text(name, style="bold" if actor["supervisor"] else "")
+    line = Text(name, style="bold" if actor["strategy"] else "")
     if kind != name:
         line.append(f"  {kind}", style="dim")
+    if actor["strategy"]:
+        line.append(f" {actor['strategy']}", style="dim")
     line.append(f"  {actor['state']}", style=_STATE_STYLES.get(actor["state"], "magenta"))
     for detail in _details(actor):
         line.append(f"  {detail}")
@@ -53,6 +55,8 @@ def _details(actor: dict[str, Any]) -> list[str]:
     details = []
     if actor["label"]:
         details.append(printable(actor["label"]))
+    if actor["restarts"]:
+        details.append(f"restarts {actor['restarts']}")
     if actor["mailbox_depth"]:
         details.append(f"mailbox {actor['mailbox_depth']}")
     if actor["handling"]:

@@ -5,6 +5,9 @@ import pytest
 
 from callboard.actors.listener import Listener
 from callboard.actors.system import ActorSystem
+from callboard.supervision.child_spec import ChildSpec
+from callboard.supervision.supervisor import Supervisor
+from callboard.tree import RESTART_BACKOFF
 from tests.actors.stores import unavailable
 from tests.supervision.theatre import TimerClock
 from tests.support.waiting import settle
@@ -39,7 +42,8 @@ async def test_hints_are_passed_on_and_a_gap_is_told(
     timed_system: ActorSystem, timer_clock: TimerClock, hints: list[tuple[str, str]]
 ) -> None:
     wake_ups = WakeUps()
-    timed_system.spawn(Listener, wake_ups, lambda topic, detail: hints.append((topic, detail)))
+    listener = ChildSpec("listener", Listener, (wake_ups, lambda topic, detail: hints.append((topic, detail))))
+    timed_system.spawn(Supervisor, [listener], intensity=0, backoff=RESTART_BACKOFF)
     await settle()
     wake_ups.on_hint("runnable", "default")
     for connections in (2, 3):

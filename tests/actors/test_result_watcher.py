@@ -11,6 +11,9 @@ from callboard.actors.jobs.types import JobRecord
 from callboard.actors.result_watcher import LookUp, ResultWatcher
 from callboard.actors.system import ActorSystem
 from callboard.actors.waiters import Waiters
+from callboard.supervision.child_spec import ChildSpec
+from callboard.supervision.supervisor import Supervisor
+from callboard.tree import RESTART_BACKOFF
 from tests.actors.stores import StageStore, unavailable
 from tests.supervision.theatre import TimerClock
 from tests.support.waiting import settle
@@ -59,7 +62,8 @@ async def test_it_polls_and_survives_an_unreachable_database(
     timed_system: ActorSystem, timer_clock: TimerClock, store: AskedStore, waiters: Waiters
 ) -> None:
     (job,) = await store.add(1)
-    timed_system.spawn(ResultWatcher, store, waiters, poll_interval_seconds=10)
+    spec = ChildSpec("result_watcher", ResultWatcher, (store, waiters), {"poll_interval_seconds": 10})
+    timed_system.spawn(Supervisor, [spec], intensity=0, backoff=RESTART_BACKOFF)
     wait = asyncio.ensure_future(waiters.wait(job.id))
     await settle()
     await store.cancel([job.id], actor="client:test")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tenacity import wait_chain, wait_exception, wait_exponential, wait_fixed, wait_incrementing, wait_random
 from tenacity.wait import wait_base
 
-from callboard.actors.retry import default_wait, next_delay_seconds, reconnect_wait
+from callboard.actors.retry import default_wait, next_delay_seconds
 
 
 class Always(wait_base):
@@ -49,11 +49,6 @@ def test_the_default_is_full_jitter_below_its_bounds(attempt: int, initial: floa
 def test_jobs_that_failed_together_do_not_come_back_together() -> None:
     wait = default_wait()
     assert len({next_delay_seconds(wait, 5) for _ in range(100)}) > 90
-
-
-@given(st.integers(1, 10_000))
-def test_reconnecting_waits_at_most_five_seconds(attempt: int) -> None:
-    assert 0 <= next_delay_seconds(reconnect_wait(), attempt) <= 5
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,9 +38,15 @@ def worker(database: Database, folder: Path, sockets: Path) -> Iterator[CommandP
 
 
 def states(invoke: Invoke, *words: object) -> dict[str, str]:
-    """Return the state of each actor below the root, by path."""
+    """Return the state of each supervised actor, by path."""
     (process,) = document(invoke("actor", "tree", "--json", *words))["processes"]
-    return {child["path"]: child["state"] for child in process["actors"][0]["children"]}
+
+    def below(actor: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        for child in actor["children"]:
+            yield child["path"], child["state"]
+            yield from below(child)
+
+    return dict(below(process["actors"][0]))
 
 
 @pytest.mark.processes
@@ -51,22 +58,22 @@ def test_a_worker_is_seen_and_handled(invoke: Invoke, worker: CommandProcess, fo
     assert re.search(r"── claimer  Claimer  running$", tree, re.MULTILINE), tree
     assert re.search(r"── JobActor  running  app_jobs\.wait_for [0-9a-f-]{36} attempt 1$", tree, re.MULTILINE), tree
 
-    assert succeeded(invoke("actor", "stop", "claimer")) == "stopped root/claimer\n"
-    assert succeeded(invoke("actor", "stop", "root/claimer")) == "root/claimer was stopped already\n"
-    assert states(invoke)["root/claimer"] == "stopped"
+    assert succeeded(invoke("actor", "stop", "claimer")) == "stopped root/work/claimer\n"
+    assert succeeded(invoke("actor", "stop", "root/work/claimer")) == "root/work/claimer was stopped already\n"
+    assert states(invoke)["root/work/claimer"] == "stopped"
     restarted = document(invoke("actor", "restart", "claimer", "--json", "--pid", worker.process.pid))
     assert restarted == {
         "pid": worker.process.pid,
-        "path": "root/claimer",
+        "path": "root/work/claimer",
         "was": "stopped",
-        "restarted": ["root/claimer"],
+        "restarted": ["root/work/claimer"],
     }
     assert set(states(invoke).values()) == {"running"}
 
     result = invoke("actor", "stop", "nobody")
     assert (result.exit_code, error_of(result)) == (1, "no actor 'nobody' here; `callboard actor tree` shows all")
     result = invoke("actor", "restart", "root")
-    assert (result.exit_code, "no child of a supervisor" in error_of(result)) == (1, True)
+    assert (result.exit_code, "only a child of a supervisor can" in error_of(result)) == (1, True)
     (folder / "go").touch()
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
@@ -147,38 +154,38 @@ def test_a_process_without_a_folder_for_it_works_all_the_same(
     monkeypatch.setenv("XDG_RUNTIME_DIR", "")
     default = tmp_path / f"callboard-{os.geteuid()}"
     default.touch()
-    assert serving._with_admin_socket(load_settings()).admin_socket_directory is None
+    assert serving.with_admin_socket(load_settings()).admin_socket_directory is None
     assert "`callboard actor` cannot reach this process: no admin socket in" in caplog.text
 
 
 @pytest.mark.parametrize(("value", "directory"), [("none", None), ("/run/callboard", Path("/run/callboard"))])
 def test_a_setting_is_left_alone(monkeypatch: pytest.MonkeyPatch, value: str, directory: Path | None) -> None:
     monkeypatch.setenv("CALLBOARD_ADMIN_SOCKET_DIRECTORY", value)
-    assert serving._with_admin_socket(load_settings()).admin_socket_directory == directory
+    assert serving.with_admin_socket(load_settings()).admin_socket_directory == directory
 
 
 def test_how_a_tree_looks(capsys: pytest.CaptureFixture[str]) -> None:
     def actor(name: str, *children: object, **fields: object) -> dict[str, object]:
         defaults = {"type": "Player", "state": "running", "label": None, "mailbox_depth": 0, "handling": None}
-        more = {"handling_seconds": None, "supervisor": False, "answers": True, "children_omitted": 0}
+        more = {"handling_seconds": None, "strategy": None, "restarts": 0, "answers": True, "children_omitted": 0}
         return {"name": name, "children": list(children)} | defaults | more | fields
 
     root = actor(
         "root",
         actor("a", mailbox_depth=3, handling="Look", handling_seconds=1.26),
-        actor("b\x1b[31m", state="stopped"),
+        actor("b\x1b[31m", state="stopped", restarts=4),
         actor("Player", label="[red]job[/red] 7", handling="Run"),
         type="Supervisor",
-        supervisor=True,
+        strategy="rest_for_one",
         answers=False,
         children_omitted=2,
     )
     print_process({"pid": 7, "node": "here:7", "started_at": "2026-11-24T20:41:33.123Z", "actors": [root]})
     assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
         "process 7  here:7, since 2026-11-24T20:41:33.123Z",
-        "└── root  Supervisor  running  busy: its children that are down are not shown",
+        "└── root  Supervisor rest_for_one  running  busy: its children that are down are not shown",
         "    ├── a  Player  running  mailbox 3  handles Look for 1.3 s",
-        "    ├── b\\x1b[31m  Player  stopped",
+        "    ├── b\\x1b[31m  Player  stopped  restarts 4",
         "    ├── Player  running  [red]job[/red] 7  handles Run",
         "    └── ... and 2 more",
     ]

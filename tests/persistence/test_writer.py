@@ -10,6 +10,9 @@ from callboard.actors.outbox import Answer, Outbox, Write
 from callboard.actors.ref import EventRef
 from callboard.actors.system import ActorSystem
 from callboard.persistence.writer import Writer
+from callboard.supervision.child_spec import ChildSpec
+from callboard.supervision.supervisor import Supervisor
+from callboard.tree import RESTART_BACKOFF
 from tests.actors.conftest import timed_system, timer_clock  # noqa: F401 - fixtures
 from tests.actors.stores import StageStore, unavailable
 from tests.supervision.theatre import TimerClock
@@ -27,6 +30,11 @@ class Stage:
 
     def spawn(self, batch_size: int = 100) -> EventRef[Writer]:
         return self.system.spawn(Writer, self.store, self.outbox, actor="node:test", batch_size=batch_size)
+
+    def supervise(self) -> None:
+        """Have a supervisor that gives up after a defect, and after no outage."""
+        spec = ChildSpec("writer", Writer, (self.store, self.outbox), {"actor": "node:test", "batch_size": 100})
+        self.system.spawn(Supervisor, [spec], intensity=0, backoff=RESTART_BACKOFF)
 
     async def claim(self, count: int) -> list[ClaimedJob]:
         await self.store.add(count)
@@ -85,7 +93,7 @@ async def test_a_database_that_refuses_delays_and_drops_nothing(
 ) -> None:
     jobs = await stage.claim(3)
     stage.store.failures = [failure, failure]
-    stage.spawn()
+    stage.supervise()
     for number, job in enumerate(jobs):
         stage.finish(number, job)
     for _ in range(2):
@@ -100,7 +108,7 @@ async def test_a_database_that_refuses_delays_and_drops_nothing(
 async def test_a_commit_whose_answer_got_lost_counts_as_applied(stage: Stage, timer_clock: TimerClock) -> None:  # noqa: F811
     jobs = await stage.claim(2)
     stage.store.lost_answers = [unavailable()]
-    stage.spawn()
+    stage.supervise()
     for number, job in enumerate(jobs):
         stage.finish(number, job)
     await settle()
@@ -115,7 +123,7 @@ async def test_a_refusal_for_others_reasons_stays_one(stage: Stage, timer_clock:
     (job,) = await stage.claim(1)
     await stage.store.cancel([job.id], actor="client:test")
     stage.store.failures = [unavailable()]
-    stage.spawn()
+    stage.supervise()
     stage.finish(0, job)
     await settle()
     timer_clock.advance(5)

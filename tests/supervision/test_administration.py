@@ -11,7 +11,9 @@ from callboard.supervision import actor_tree
 from callboard.supervision.admin_messages import AdminRequest, RestartRequest, StopRequest, TreeRequest
 from callboard.supervision.administration import Administration, matching
 from callboard.supervision.child_spec import ChildSpec
+from callboard.supervision.dynamic_supervisor import DynamicSupervisor
 from callboard.supervision.supervisor import Supervisor
+from callboard.supervision.supervisor_messages import StartDynamicChild
 from tests.supervision.theatre import Player, Stubborn, Troupe
 from tests.support.waiting import settle
 
@@ -42,7 +44,7 @@ async def test_the_tree(troupe: Troupe) -> None:
     tree = await ask(troupe, TreeRequest())
     root, other = tree["actors"]
     assert tree["node"] == "test"
-    assert (root["name"], root["supervisor"], root["answers"]) == ("root", True, True)
+    assert (root["name"], root["strategy"], root["answers"]) == ("root", "one_for_one", True)
     assert [(each["path"], each["type"], each["state"]) for each in root["children"]] == [
         ("root/a", "Player", "running"),
         ("root/inner", "Supervisor", "running"),
@@ -93,13 +95,54 @@ async def test_a_nested_supervisor_is_restarted_with_its_children(troupe: Troupe
     assert troupe.journal.entries == ["start b", "start c", "stop c", "stop b", "start b", "start c"]
 
 
+@pytest.mark.parametrize(
+    ("strategy", "stopped"), [("one_for_one", "b"), ("rest_for_one", "dcb"), ("one_for_all", "dcba")]
+)
+async def test_what_depends_on_a_child_stops_and_starts_with_it(troupe: Troupe, strategy, stopped: str) -> None:
+    await troupe.supervise(*(troupe.player(part) for part in "abcd"), name="root", intensity=0, strategy=strategy)
+    assert (await ask(troupe, StopRequest(name="b")))["stopped"] == [f"root/{part}" for part in stopped]
+    assert await troupe.states() == {part: "stopped" if part in stopped else "running" for part in "abcd"}
+    assert (await ask(troupe, RestartRequest(name="b")))["restarted"] == [f"root/{part}" for part in sorted(stopped)]
+    assert set((await troupe.states()).values()) == {"running"}
+    assert troupe.journal.entries[4:] == [
+        *(f"stop {part}" for part in stopped),
+        *(f"start {part}" for part in sorted(stopped)),
+    ]
+
+
+async def test_a_temporary_child_that_depends_on_another_is_gone(troupe: Troupe) -> None:
+    await troupe.supervise(
+        troupe.player("a"), troupe.player("b", restart="temporary"), name="root", strategy="rest_for_one"
+    )
+    assert (await ask(troupe, RestartRequest(name="a")))["restarted"] == ["root/a"]
+    assert await troupe.states() == {"a": "running"}
+
+
+async def test_a_child_of_a_dynamic_supervisor_can_be_stopped_and_not_restarted(troupe: Troupe) -> None:
+    child = ChildSpec("player", Player, ("a", troupe.journal), restart="transient")
+    dynamic = troupe.system.spawn(DynamicSupervisor, child, name="root")
+    await dynamic.ask(StartDynamicChild(), block=False)
+    code, message = await refusal(troupe, RestartRequest(name="Player"))
+    assert (code, "dynamic supervisor" in message) == ("refused", True)
+    assert troupe.journal.entries == ["start a"]
+    assert (await ask(troupe, StopRequest(name="Player")))["stopped"] == ["root/Player"]
+    assert troupe.journal.entries == ["start a", "stop a"]
+
+
+async def test_restarts_are_counted(troupe: Troupe) -> None:
+    await troupe.supervise(troupe.player("a"), troupe.player("b"), name="root", intensity=5)
+    await troupe.crash("b", times=2)
+    (root,) = (await ask(troupe, TreeRequest()))["actors"]
+    assert [child["restarts"] for child in root["children"]] == [0, 2]
+
+
 async def test_a_child_that_does_not_start_again(troupe: Troupe) -> None:
     ill = asyncio.Event()
     await troupe.supervise(troupe.player("a", options={"fails_to_start": ill.is_set}), name="root")
     ill.set()
     code, message = await refusal(troupe, RestartRequest(name="a"))
     assert code == "start_failed"
-    assert message == "root/a was stopped and does not start again: LookupError('a is ill')"
+    assert message == "root/a does not start again: LookupError('a is ill'). Down are now: root/a"
     assert await troupe.states() == {"a": "stopped"}
 
 
