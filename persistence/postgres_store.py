@@ -12,7 +12,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg import errors as pg
-from sqlalchemy import QueuePool
+from sqlalchemy import QueuePool, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from callboard.actors.errors import InvalidTransition, QueueFull
@@ -426,9 +426,13 @@ class PostgresStore:
                 raise
 
     async def _discard(self, connection: AsyncConnection) -> None:
-        """Replace the pool: where one connection broke, the idle ones most likely did as well."""
-        await connection.invalidate()
-        await self._engine.dispose()
+        """Let the pool replace each connection when it is next asked for: where one broke, most others did as well.
+
+        The pool itself stays. Those who are using a connection of it now would give that back to a pool that is no
+        longer there, and nobody would close it.
+        """
+        with contextlib.suppress(exc.DBAPIError):  # fails at once, without the network, and so SQLAlchemy learns of it
+            await connection.exec_driver_sql("SELECT 1")
 
 
 async def _repeat(connection: _Native, body: Callable[[_Native], Awaitable[_Result]]) -> _Result:

@@ -531,3 +531,43 @@ def test_the_named_spelling_is_sqlalchemys() -> None:
     names = set(sa.text(statement.named).compile().params)
     assert {"ids", "kinds", "arguments", "actor", "child_indexes"} <= names
     assert all(f"%({name})s".encode() in statement.native for name in names)
+
+
+async def test_after_a_lost_connection_every_other_is_new_and_none_stays_open(
+    store: PostgresStore, other: Native
+) -> None:
+    """The database's fixture fails if a connection is left."""
+
+    async def use(until: asyncio.Event, begun: asyncio.Barrier) -> None:
+        async with store._connection("test") as connection:
+            await connection.exec_driver_sql("SELECT 1")
+            await begun.wait()
+            await until.wait()
+
+    idle, busy, begun = asyncio.Event(), asyncio.Event(), asyncio.Barrier(5)
+    tasks = [asyncio.create_task(use(event, begun)) for event in (idle, idle, idle, busy)]
+    await begun.wait()
+    idle.set()
+    await asyncio.gather(*tasks[:3])
+    await other.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    demand = [QueueDemand("default", 1)]
+    with pytest.raises(StoreUnavailable):
+        await store.claim(demand, node="test", lease_seconds=30)
+    for _ in range(4):
+        assert await store.claim(demand, node="test", lease_seconds=30) == []
+    busy.set()
+    await tasks[3]
+
+
+async def test_a_connection_in_use_is_closed_though_another_one_broke(store: PostgresStore, other: Native) -> None:
+    async with store._connection("test") as used:
+        async with store._connection("test") as doomed:
+            await used.exec_driver_sql("SELECT 1")
+            pid = (await doomed.exec_driver_sql("SELECT pg_backend_pid()")).scalar_one()
+        await other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        with pytest.raises(StoreUnavailable):
+            await store.claim([QueueDemand("default", 1)], node="test", lease_seconds=30)
+        await used.exec_driver_sql("SELECT 2")
