@@ -158,7 +158,7 @@ def test_a_hung_worker_shows_where(database: Database, folder: Path) -> None:
         assert worker.wait() == 0
 
 
-def test_a_root_supervisor_that_gives_up(
+def test_J3_a_root_supervisor_that_gives_up_ends_the_process(  # noqa: N802 - the id of a rule
     invoke: Invoke, database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class GivesUp(Runtime):

@@ -80,7 +80,7 @@ async def test_a_job_actor_that_is_killed_costs_one_attempt(
     assert len(runtime._worker.running) == 0
 
 
-async def test_a_root_that_gives_up_says_so(
+async def test_J3_a_root_that_gives_up_says_so(  # noqa: N802 - the id of a rule
     settings: Settings, registry: JobRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("callboard.tree.MAX_RESTARTS", 2)

@@ -1,5 +1,6 @@
 """The window against a naive model of rules E1 to E3, and the bounds of the backoff."""
 
+from collections import deque
 from itertools import accumulate
 
 import pytest
@@ -45,6 +46,39 @@ def test_E2_the_restart_after_the_last_allowed_one_gives_up():
 
 def test_E2_intensity_zero_gives_up_at_the_first_restart():
     assert not RestartWindow(intensity=0, period_seconds=5).admit(0.0)
+
+
+def test_E8_each_restart_is_looked_at_twice_at_most_whatever_the_intensity():
+    class Counting(deque):
+        looks = 0
+
+        def __getitem__(self, index):
+            self.looks += 1
+            return super().__getitem__(index)
+
+        def __iter__(self):
+            raise AssertionError("a scan")
+
+    window = RestartWindow(intensity=1_000_000, period_seconds=100)
+    window._restarts = counting = Counting()
+    for number in range(10_000):
+        assert window.admit(number / 10)
+    assert counting.looks <= 2 * 10_000
+    assert len(counting) <= 1000 + 10, "what has left the window is given up"
+
+
+def test_H11_other_limits_count_the_restarts_that_are_in_the_window():
+    window = RestartWindow(intensity=3, period_seconds=5)
+    assert [window.admit(10.0) for _ in range(2)] == [True, True]
+    window.change(2, 5)
+    assert not window.admit(11.0)
+    window = RestartWindow(intensity=1, period_seconds=5)
+    assert window.admit(10.0)
+    window.change(1, 1)
+    assert window.admit(12.0)
+    with pytest.raises(ConfigurationError, match="intensity -1"):
+        window.change(-1, 9)
+    assert (window.intensity, window.period_seconds) == (1, 1)
 
 
 def test_E3_a_restart_is_forgotten_only_after_period_plus_the_rest_of_its_second():

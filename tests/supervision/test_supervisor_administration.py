@@ -1,13 +1,9 @@
-"""Rules G and H: how children end, and what a supervisor can be asked."""
-
-import asyncio
-import threading
+"""Rules H: what a supervisor can be asked."""
 
 import pykka
 import pytest
 
 from callboard.supervision.child_spec import ChildSpec
-from callboard.supervision.ending import KILL_AGAIN_SECONDS, KILLS
 from callboard.supervision.supervisor import Supervisor
 from callboard.supervision.supervisor_messages import (
     ChildCounts,
@@ -24,107 +20,13 @@ from callboard.supervision.supervisor_messages import (
     TerminateChild,
     WhichChildren,
 )
-from tests.supervision.theatre import PATIENCE_SECONDS, Player, Stubborn
+from tests.supervision.theatre import Player
 
 
 async def test_A9_specifications_have_their_defaults_filled_in(troupe):
     await troupe.supervise(troupe.player("a"))
     assert (await troupe.ask(GetChildSpec("a"))).shutdown_seconds == 5
     assert await troupe.ask(GetChildSpec("z")) == Refused("not_found")
-
-
-async def test_G1_children_stop_in_reverse_order_of_their_places(troupe):
-    await troupe.supervise(*(troupe.player(part) for part in "abcd"), intensity=5)
-    await troupe.crash("b")
-    troupe.supervisor.shutdown()
-    await troupe.end()
-    assert (await troupe.end()).reason == "shutdown"
-    assert troupe.journal.entries[-4:] == ["stop d", "stop c", "stop b", "stop a"]
-
-
-async def test_G1_a_plain_shutdown_leaves_no_child_either(troupe):
-    await troupe.supervise(*(troupe.player(part) for part in "abc"))
-    troupe.supervisor.shutdown()
-    assert (await troupe.end()).reason == "shutdown"
-    assert troupe.journal.entries[-3:] == ["stop c", "stop b", "stop a"]
-
-
-@pytest.mark.parametrize("swallows", [0, 1, KILLS - 1])
-async def test_G2_a_child_that_does_not_stop_in_time_is_killed(troupe, swallows):
-    stubborn = troupe.player("a", Stubborn, shutdown_seconds=7, options={"swallows": swallows})
-    await troupe.supervise(stubborn, troupe.player("b"))
-    termination = (await troupe.refs())["a"].termination()
-    answer = troupe.ask_now(TerminateChild("a"))
-    await troupe.journal.until("stop a")
-    await troupe.let_time_pass(7, *[KILL_AGAIN_SECONDS] * swallows)
-    assert await answer == Done()
-    assert (await termination).reason == "killed"
-    assert troupe.journal.entries == ["start a", "start b", "stop a"]
-    assert await troupe.states() == {"a": "stopped", "b": "running"}
-
-
-async def test_G2_a_coroutine_that_swallows_every_kill_is_abandoned_and_counted(troupe):
-    await troupe.supervise(troupe.player("a", Stubborn, shutdown_seconds=7, options={"swallows": KILLS}))
-    dispatcher = troupe.system.dispatcher_for(Stubborn)
-    termination = (await troupe.refs())["a"].termination()
-    answer = troupe.ask_now(TerminateChild("a"))
-    await troupe.journal.until("stop a")
-    await troupe.let_time_pass(7, *[KILL_AGAIN_SECONDS] * KILLS)
-    assert await answer == Done()
-    assert (await termination).reason == "killed"
-    assert troupe.system.registry.get("a") is None
-    assert dispatcher.abandoned_tasks == 1
-    (task,) = (each for each in asyncio.all_tasks() if "on_stop" in repr(each.get_coro()) or "_contained" in repr(each))
-    task.cancel()
-    await asyncio.wait((task,))
-    assert dispatcher.abandoned_tasks == 0
-
-
-async def test_G2_a_thread_that_hangs_is_abandoned(troupe):
-    begun, released = threading.Event(), threading.Event()
-
-    class Hanging(Player):
-        dispatcher = "pool"
-
-        def on_receive(self, message: object) -> None:
-            begun.set()
-            released.wait(PATIENCE_SECONDS)
-
-    await troupe.supervise(troupe.player("a", Hanging, shutdown_seconds=0.01))
-    try:
-        troupe.tell("a", "hang")
-        await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
-        termination = (await troupe.refs())["a"].termination()
-        assert await troupe.ask(TerminateChild("a")) == Done()
-        assert termination.is_done
-        assert isinstance(await troupe.ask(RestartChild("a")), ChildStarted), "its name is free again"
-    finally:
-        released.set()
-
-
-async def test_G3_infinity_waits_until_the_child_has_stopped(troupe):
-    await troupe.supervise(troupe.player("a", shutdown_seconds="infinity"))
-    termination = (await troupe.refs())["a"].termination()
-    assert await troupe.ask(TerminateChild("a")) == Done()
-    assert (await termination).reason == "shutdown"
-
-
-async def test_G4_brutal_kill_runs_no_hook(troupe):
-    await troupe.supervise(troupe.player("a", shutdown_seconds="brutal_kill"))
-    termination = (await troupe.refs())["a"].termination()
-    assert await troupe.ask(TerminateChild("a")) == Done()
-    assert (await termination).reason == "killed"
-    assert troupe.journal.entries == ["start a"]
-
-
-async def test_G_a_nested_supervisor_ends_its_children_as_their_specifications_say(troupe):
-    inner = [troupe.player("a"), troupe.player("b", Stubborn, shutdown_seconds=7)]
-    await troupe.supervise(ChildSpec("inner", Supervisor, (inner,), child_type="supervisor"))
-    answer = troupe.ask_now(TerminateChild("inner"))
-    await troupe.journal.until("stop b")
-    await troupe.let_time_pass(7)
-    assert await answer == Done()
-    assert troupe.journal.entries[-2:] == ["stop b", "stop a"]
 
 
 async def test_H1_an_id_is_used_once(troupe):
@@ -187,18 +89,6 @@ async def test_H5_only_a_child_that_is_down_can_be_deleted(troupe):
     assert await troupe.ask(DeleteChild("a")) == Done()
     assert await troupe.ask(DeleteChild("a")) == Refused("not_found")
     assert await troupe.states() == {}
-
-
-async def test_F5_a_child_that_is_being_restarted_can_be_neither_started_nor_deleted(troupe):
-    ill = []
-    await troupe.supervise(troupe.player("a", options={"fails_to_start": lambda: bool(ill)}), intensity=1000)
-    ill.append(True)
-    troupe.tell("a", "crash")
-    await troupe.journal.until("fail a")
-    assert await troupe.ask(RestartChild("a")) == Refused("restarting")
-    assert await troupe.ask(DeleteChild("a")) == Refused("restarting")
-    assert await troupe.ask(StartChild(troupe.player("a"))) == Refused("already_present")
-    await troupe.ask(TerminateChild("a"))
 
 
 async def test_H6_children_are_listed_newest_first(troupe):

@@ -8,8 +8,9 @@ from callboard.actors.actor import EventActor
 from callboard.actors.ref import EventRef
 from callboard.actors.system import ActorSystem
 from callboard.supervision.child_spec import ChildSpec
+from callboard.supervision.dynamic_supervisor import DynamicSupervisor
 from callboard.supervision.supervisor import Supervisor
-from callboard.supervision.supervisor_messages import CountChildren, WhichChildren
+from callboard.supervision.supervisor_messages import ChildStarted, CountChildren, StartDynamicChild, WhichChildren
 from callboard.testing import FakeClock
 
 PATIENCE_SECONDS = 10
@@ -133,7 +134,7 @@ class Troupe:
         self.system = system
         self.clock = clock
         self.journal = Journal()
-        self.supervisor: EventRef[Supervisor]
+        self.supervisor: EventRef[Any]
 
     def player(self, part: str, actor_class: type[Player] = Player, /, **spec: Any) -> ChildSpec:
         options = spec.pop("options", {})
@@ -144,6 +145,28 @@ class Troupe:
         self.supervisor = self.system.spawn(Supervisor, children, **flags)
         await self.count()
         return self.supervisor
+
+    async def improvise(self, child: ChildSpec, **flags: Any) -> EventRef[DynamicSupervisor]:
+        """Start a dynamic supervisor."""
+        self.supervisor = self.system.spawn(DynamicSupervisor, child, **flags)
+        await self.count()
+        return self.supervisor
+
+    async def enter(self, *args: Any, **kwargs: Any) -> EventRef[Any]:
+        """Start one more child of the dynamic supervisor."""
+        answer = await self.ask(StartDynamicChild(args, kwargs))
+        assert isinstance(answer, ChildStarted), answer
+        assert answer.ref is not None
+        return answer.ref
+
+    async def ended(self, ref: EventRef[Any], message: Any) -> Any:
+        """Send a child what ends it, and return its ``Terminated`` once the supervisor has dealt with it."""
+        termination = ref.termination()
+        ref.tell(message)
+        end = await termination
+        if self.supervisor.is_alive():
+            await self.count()
+        return end
 
     async def ask(self, message: Any) -> Any:
         return await self.supervisor.ask(message, block=False)

@@ -156,7 +156,8 @@ def _code_changes(draw: st.DrawFn, supervisor: Data, depth: int) -> Command:
     else:
         new = draw(supervisors(depth))
     new.pop("init", None)
-    return ["change_code", json.loads(json.dumps(new).replace('"linger"', '"obey"'))]
+    # A child that lingers since before the change would have for ever to do so.
+    return ["change_code", json.loads(json.dumps(new).replace('"linger"', '"obey"').replace('"infinity"', "20"))]
 
 
 def _worker_ids(supervisor: Data) -> list[str]:
