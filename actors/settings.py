@@ -125,6 +125,13 @@ class Settings(BaseSettings):
     streaming_queue_max_size: Count = Field(1, description="Bound of a streaming queue.")
     request_size_limit_bytes: Bytes = Field(256 * 2**20, description="Largest request.")
 
+    max_abandoned_calls: Count = Field(
+        100, description="Threads and tasks that outlive their ended attempts; more of them end the process."
+    )
+    max_actor_mailbox: Count = Field(
+        10_000, description="Messages that wait for one part of the runtime; more of them restart it."
+    )
+
     # Thresholds of alerts and back-pressure
     max_background_tasks: Count = Field(100, description="More active background tasks are suspicious.")
     max_connection_usage_ratio: Ratio = Field(0.8, description="Pool connections in use.")

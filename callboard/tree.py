@@ -47,6 +47,7 @@ from callboard.persistence.writer import Writer
 from callboard.supervision.backoff import Backoff
 from callboard.supervision.child_spec import ChildSpec
 from callboard.supervision.metrics import PrometheusTelemetry
+from callboard.supervision.quota import Limit, Quota
 from callboard.supervision.supervisor import Supervisor
 
 from .worker import Worker
@@ -101,7 +102,23 @@ class Parts:
 
 def root(parts: Parts) -> ChildSpec:
     """Return the specification of the root supervisor."""
-    return _supervisor("root", children(parts), parts.telemetry, intensity=MAX_RESTARTS)
+    return _supervisor(
+        "root",
+        children(parts),
+        parts.telemetry,
+        intensity=MAX_RESTARTS,
+        quota=quota(parts.settings),
+        abandoned_threads=None if parts.worker is None else parts.worker.abandoned_calls,
+    )
+
+
+def quota(settings: Settings) -> Quota:
+    """Return what the parts may use: code that nobody can end goes with the process, before it has taken that over."""
+    return Quota(
+        "runtime",
+        abandoned_threads=Limit(settings.max_abandoned_calls, "escalate"),
+        mailbox_messages=Limit(settings.max_actor_mailbox, "stop_child"),
+    )
 
 
 def children(parts: Parts) -> list[ChildSpec]:

@@ -242,6 +242,11 @@ class Worker:
             return False
         return True
 
+    def abandoned_calls(self) -> int:
+        """Return how many threads and tasks still run code whose attempt, or whose actor, has ended."""
+        executors = self.environment.executors.values()
+        return self._system.abandoned + sum(executor.abandoned for executor in executors)
+
     # What contexts of jobs use
 
     @property
