@@ -73,6 +73,7 @@ class ActorSystem:
             raise ConfigurationError(f"ask_timeout_seconds {ask_timeout_seconds!r}: expected more than 0")
         self.name = name
         self.clock: Clock = clock or SystemClock()
+        self._scheduling_clock = self.clock if isinstance(self.clock, SchedulingClock) else None
         self.ask_timeout_seconds = float(ask_timeout_seconds)
         self.registry = Registry()
         self.dead_letters = DeadLetters()
@@ -175,8 +176,8 @@ class ActorSystem:
 
     def schedule(self, delay_seconds: float, callback: Callable[[], object]) -> Scheduled:
         """Call ``callback`` after ``delay_seconds``, on the event loop or as an injected clock says. Any thread."""
-        if isinstance(self.clock, SchedulingClock):
-            return self.clock.call_later(delay_seconds, callback)
+        if self._scheduling_clock is not None:
+            return self._scheduling_clock.call_later(delay_seconds, callback)
         return self.loop_dispatcher.call_later(delay_seconds, callback)
 
     def call_on_loop(self, callback: Callable[..., object], *args: Any) -> None:

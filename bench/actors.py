@@ -17,6 +17,8 @@ from callboard.actors.loop_dispatcher import LoopDispatcher
 from callboard.actors.ref import EventRef
 from callboard.actors.system import ActorSystem
 
+from . import supervisors
+
 ROUNDS = 3
 """Each measurement is taken so often, and the best one counts: the others say what else the machine did."""
 
@@ -79,20 +81,22 @@ class PykkaEcho(pykka.ThreadingActor):
 
 
 def run(count: int) -> dict[str, Any]:
-    """Measure with ``count`` messages, and a tenth as many actors.
+    """Measure with ``count`` messages, a tenth as many actors, and at most half as many children of a supervisor.
 
     Returns:
-        rates by name (per second unless the name says otherwise) of callboard, pykka and the bare loop, and the
-        ratios of callboard's to the others'.
+        rates by name (per second unless the name says otherwise) of callboard, pykka, the bare loop, and supervisors
+        by their number of children; the ratios of callboard's to the others', and of the supervisors' to each other.
     """
     callboard = asyncio.run(_callboard(count))
     bare_loop = asyncio.run(_bare_loop(count))
     pykkas = _pykka(count)
+    children = supervisors.run(count // 2)
     return {
         "count": count,
         "callboard": callboard,
         "bare_loop": bare_loop,
         "pykka": pykkas,
+        **{f"{size}_children": rates for size, rates in children.items()},
         "ratios": {
             "tell_to_pykka": callboard["tell_per_second"] / pykkas["tell_per_second"],
             "tell_to_call_soon": callboard["tell_per_second"] / bare_loop["call_soon_per_second"],
@@ -100,6 +104,7 @@ def run(count: int) -> dict[str, Any]:
             "ask_to_pykka": callboard["ask_per_second"] / pykkas["ask_per_second"],
             "ask_to_call_soon_round_trip": callboard["ask_per_second"] / bare_loop["round_trip_per_second"],
             "idle_bytes_to_pykka": callboard["idle_bytes"] / pykkas["idle_bytes"],
+            **supervisors.linearity(children),
         },
     }
 

@@ -65,10 +65,10 @@ def kill_or_abandon(ref: EventRef[Any], time: int) -> None:
 
 async def _ended_within(system: ActorSystem, ends: Sequence[Any], seconds: float | None) -> bool:
     """Wait for the ends of actors; False if the time, by the system's clock, is over first."""
-    waiting = asyncio.ensure_future(_all_ended(ends))
     if seconds is None:
-        await waiting
+        await _all_ended(ends)
         return True
+    waiting = asyncio.ensure_future(_all_ended(ends))
     loop = asyncio.get_running_loop()
     over = loop.create_future()
     timer = system.schedule(seconds, lambda: loop.call_soon_threadsafe(_set, over))

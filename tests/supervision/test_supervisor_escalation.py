@@ -1,15 +1,28 @@
 """Rules J and K: supervisors below supervisors, killed ones, and many children."""
 
 import asyncio
+import sys
 
 import pytest
 
+from callboard.actors.actor import EventActor
+from callboard.actors.loop_dispatcher import LoopDispatcher
 from callboard.actors.mailbox import MailboxSpec
 from callboard.actors.messages import Shutdown
+from callboard.actors.system import ActorSystem
 from callboard.supervision.backoff import Backoff
 from callboard.supervision.child_spec import ChildSpec
+from callboard.supervision.dynamic_supervisor import DynamicSupervisor
 from callboard.supervision.supervisor import Supervisor
-from callboard.supervision.supervisor_messages import ChildStarted, Done, StartChild, TerminateChild, WhichChildren
+from callboard.supervision.supervisor_messages import (
+    ChildStarted,
+    Done,
+    GetChildSpec,
+    StartChild,
+    StartDynamicChild,
+    TerminateChild,
+    WhichChildren,
+)
 from tests.supervision.theatre import Player
 
 
@@ -201,3 +214,55 @@ async def test_a_supervisor_that_is_defect_crashes_as_in_otp_instead_of_going_on
         await inner.ask(WhichChildren(), block=False)
     assert (await inner.termination()).reason == "error"
     assert await troupe.states() == {"inner": "running"}
+
+
+class Idle(EventActor):
+    def on_receive(self, message):
+        pass
+
+
+async def static_life(system, size):
+    supervisor = system.spawn(Supervisor, [ChildSpec(f"child {number}", Idle) for number in range(size)])
+    for number in range(size):
+        await supervisor.ask(GetChildSpec(f"child {number}"), block=False)
+    supervisor.shutdown()
+    await supervisor.termination()
+
+
+async def dynamic_life(system, size):
+    supervisor = system.spawn(DynamicSupervisor, ChildSpec("child", Idle, restart="temporary"))
+    refs = [(await supervisor.ask(StartDynamicChild(), block=False)).ref for _ in range(size)]
+    for ref in refs[: size // 2]:
+        await supervisor.ask(TerminateChild(ref), block=False)
+    supervisor.shutdown()
+    await supervisor.termination()
+
+
+def calls_of(life, size):
+    """Count the calls of functions, C's included, in a life with so many children."""
+    calls = 0
+
+    def count(_frame, event, _function):
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    async def counted():
+        system = ActorSystem(loop_dispatcher=LoopDispatcher.attach())
+        before = sys.getprofile()
+        sys.setprofile(count)
+        try:
+            await life(system, size)
+        finally:
+            sys.setprofile(before)
+        await system.aclose()
+
+    asyncio.run(counted())
+    return calls
+
+
+@pytest.mark.parametrize("life", [static_life, dynamic_life])
+def test_K1_what_many_children_cost_grows_with_their_number_and_not_faster(life):
+    calls_of(life, 100)  # whatever is done once only
+    few, more, many = (calls_of(life, size) for size in (100, 200, 400))
+    # Linear: the second difference is twice the first. If each child cost a look at each other, it were four times.
+    assert many - more < 2.2 * (more - few)
