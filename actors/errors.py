@@ -20,6 +20,8 @@
     ├── TransitionRefused             a write that lost; the row stays as it was
     │   ├── InvalidTransition         the state machine has no such edge
     │   └── StaleAttempt              another attempt owns the job now
+    ├── NotLeader                     this process does not lead, or cannot be sure that it still does
+    │   └── StaleTerm                 the database refused a leader's write: its term is over; nothing was written
     ├── JobEnded                      raised by ``JobRef.result()``
     │   ├── JobFailed
     │   └── JobCancelled
@@ -172,6 +174,25 @@ class InvalidTransition(TransitionRefused):
 
 class StaleAttempt(TransitionRefused):
     """The writer's attempt token is no longer the job's: another attempt owns it, or it was taken back."""
+
+
+class NotLeader(CallboardError):
+    """This process does not lead, or cannot be sure that it still does."""
+
+
+class StaleTerm(NotLeader):
+    """A leader's write was refused, because its term is over. Nothing was written.
+
+    Attributes:
+        term: the writer's.
+    """
+
+    def __init__(self, term: int) -> None:
+        super().__init__(
+            f"term {term} is over: another leader has been elected since, or may be now. Nothing was written; the "
+            f"current leader does this"
+        )
+        self.term = term
 
 
 class JobEnded(CallboardError):

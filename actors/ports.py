@@ -29,6 +29,7 @@ from .jobs.types import (
     Spawned,
     StoreSummary,
 )
+from .leadership import Deposition, LeaderRecord, Standing
 
 
 class JobStore(Protocol):
@@ -183,11 +184,18 @@ class JobStore(Protocol):
     async def errors(self, where: JobFilter) -> list[ErrorCount]:
         """Count failed jobs by kind, queue and error, the latest first: the dead letter list."""
 
-    async def prune(self, retention: Retention) -> Pruned:
+    async def prune(self, retention: Retention, *, term: int | None = None) -> Pruned:
         """Delete what need not be kept any longer, in small steps; safe from every node, one at a time works.
 
         Ended jobs, results, and the history in whole partitions. Never a job that has not ended, its history, or its
         children.
+
+        Args:
+            retention: how long what is kept.
+            term: the leader's; None (default) where nobody's leadership matters.
+
+        Raises:
+            StaleTerm: the term is over. The steps before are done.
         """
 
     async def housekeep(self) -> None:
@@ -254,6 +262,65 @@ class AttemptKeeper(Protocol):
 
     def stop(self) -> None:
         """End the thread; returns when it has ended."""
+
+
+class LeaderSession(Protocol):
+    """One candidate's session: the lock is its own, and ends with it.
+
+    Every method raises ``StoreUnavailable`` when the session has ended, or does not answer in time; it is of no use
+    then, but to be closed.
+    """
+
+    async def campaign(self, node: str, *, silence_limit_seconds: float) -> Standing:
+        """Wait for the lock for a while, about a second, and with it begin a new term; else tell who leads.
+
+        Args:
+            node: who would lead.
+            silence_limit_seconds: after so long without a sign of life from it, others may depose it.
+        """
+
+    async def prove(self, term: int) -> bool:
+        """Prove that the lock and the term are still this session's, and leave a sign of life.
+
+        Returns whether somebody has asked the leader to step down.
+
+        Raises:
+            StaleTerm: they are not.
+            ConfigurationError: the session is not one session: a pooler is in between.
+        """
+
+    async def watch(self, seconds: float) -> None:
+        """Return after this time; raise ``StoreUnavailable`` as soon as the session ends."""
+
+    async def depose(self, term: int) -> Deposition:
+        """End the session of the leader of this term, if it has been silent for too long."""
+
+    async def resign(self, term: int) -> None:
+        """Give the lock back: another one leads now, if somebody waits."""
+
+    async def close(self) -> None:
+        """End the session. Twice is fine."""
+
+
+class LeaderLock(Protocol):
+    """Sees to it that one process leads."""
+
+    async def open(self, *, answer_limit_seconds: float) -> LeaderSession:
+        """Open a session.
+
+        Args:
+            answer_limit_seconds: how long it waits for an answer.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached.
+            ConfigurationError: the connection leads through a pooler that gives every statement another session.
+        """
+
+    async def read(self) -> LeaderRecord:
+        """Return who leads."""
+
+    async def ask_to_step_down(self) -> int | None:
+        """Ask the leader to hand over, at its next sign of life; returns its term, or None where nobody leads."""
 
 
 class Telemetry(Protocol):

@@ -29,7 +29,8 @@ class Settings(BaseSettings):
     # Where the database is
     database_url: SecretStr | None = Field(None, description="PostgreSQL URL; may lead through a pooler.")
     direct_database_url: SecretStr | None = Field(
-        None, description="URL of a session of its own, past any pooler, for LISTEN. Default: database_url."
+        None,
+        description="URL of sessions of their own, past any pooler, for LISTEN and the leader. Default: database_url.",
     )
     database_schema: str = Field("callboard", pattern=r"^[a-z_][a-z0-9_]{0,50}$", description="Schema of the tables.")
 
@@ -118,7 +119,12 @@ class Settings(BaseSettings):
     # LLM batches and leadership (the seed system's names and defaults)
     enable_batch_job_polling: bool = Field(False, description="Whether the leader polls LLM batches.")
     poll_running_llm_batches_interval_seconds: Seconds = Field(300, description="How often it polls them.")
-    poll_lock_retry_interval_seconds: Seconds = Field(480, description="Fallback interval of a standby's attempts.")
+    leader_trust_window_seconds: Seconds = Field(
+        6, description="How long a leader trusts its last proof that it leads; deposed after 1.5 times as long."
+    )
+    poll_lock_retry_interval_seconds: Seconds = Field(
+        480, description="When a node that could not take part in elections (a pooler in between) tries again."
+    )
     batch_job_polling_lookback_weeks: Count = Field(2, description="Age beyond which a batch is not polled.")
     batch_job_polling_batch_size: Count | None = Field(None, description="Most batches of one poll; None is all.")
     llm_request_timeout_seconds: Seconds = Field(60.0, description="Timeout of one request to a provider.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -32,8 +31,9 @@ from callboard.supervision.admin_server import AdminServer
 from callboard.supervision.administration import Administration
 from callboard.supervision.endpoint import Endpoint
 from callboard.supervision.health import HealthRegistry
+from callboard.supervision.leadership import CurrentLeadership
 from callboard.supervision.metrics import PrometheusTelemetry
-from callboard.supervision.supervisor_messages import CountChildren
+from callboard.supervision.supervisor_messages import CountChildren, TerminateChild
 
 from . import tree
 from .client import JobClient
@@ -95,11 +95,13 @@ class Runtime(JobClient):
         self._incarnation = incarnation or Incarnation(self.settings.node())
         self.node = self._incarnation.node
         self.health = HealthRegistry(self._clock, hang_limit_seconds=self.settings.hang_limit_seconds)
+        self._leadership = CurrentLeadership()
         self.telemetry = PrometheusTelemetry(
             version=importlib.metadata.version("callboard"),
             statistics=self._statistics,
             jobs_running=self._jobs_running,
             readiness_state=self.health.readiness_state,
+            leads=self._leadership.leads,
         )
         self._parts = parts or stores.postgres(self.settings, self.telemetry)
         super().__init__(
@@ -210,9 +212,10 @@ class Runtime(JobClient):
                 worker=self._worker,
                 beat=self._beat,
                 check_store=self._check_store if self._work or serves_metrics else None,
-                summarize_store=self._refresh_summary if serves_metrics else None,
                 on_hint=self._on_hint,
+                leadership=self._leadership,
                 telemetry=self.telemetry,
+                clock=self._clock,
             )
         )
         root = system.spawn(spec.actor_class, *spec.args, name=spec.name, **spec.kwargs)
@@ -285,6 +288,17 @@ class Runtime(JobClient):
             stack.callback(self._refuse, "the runtime stopped while somebody waited; the job itself is not touched")
             if worker is not None:
                 stack.push_async_callback(self._end_jobs, worker, drain_timeout_seconds)
+            if system is not None:
+                stack.push_async_callback(self._hand_over, system)
+
+    async def _hand_over(self, system: ActorSystem) -> None:
+        """Let another node lead at once: jobs may take their time to end."""
+        root = system.registry.get("root")
+        if root is not None:
+            try:
+                await root.ask(TerminateChild("leader"), block=False)
+            except pykka.ActorDeadError:
+                _log.debug("the root ended first, and the leader with it")
 
     async def _end_jobs(self, worker: Worker, drain_timeout_seconds: float) -> None:
         if self._given_up.is_set():
@@ -386,17 +400,6 @@ class Runtime(JobClient):
             self.health.store_checked(str(error))
             raise
         self.health.store_checked()
-
-    async def _refresh_summary(self) -> None:
-        began = time.perf_counter()
-        try:
-            summary = await self._parts.store.summary()
-        except StoreUnavailable:
-            self.telemetry.store_summary_failed()
-            raise
-        self.telemetry.store_summary_refreshed(
-            summary, at=self._clock.now(), duration_seconds=time.perf_counter() - began
-        )
 
     # What a scrape asks, in the scraper's thread
 

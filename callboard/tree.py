@@ -14,8 +14,11 @@
     │   ├── jobs             a child for each running job      │
     │   └── claimer          brings them                       ┘
     ├── store_check          asks whether the database answers
-    ├── store_summary        counts for /metrics
-    └── listener             hears the database's wake-ups
+    ├── listener             hears the database's wake-ups
+    └── leader               takes part in elections, only where jobs run
+        └── duties           one_for_one, while this node leads (duties.py)
+            ├── retention        deletes what was kept for long enough
+            └── store_summary    counts for /metrics
 
 Children start in this order and end in the opposite one: nobody claims before somebody can write and rescue.
 
@@ -35,6 +38,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from callboard.actors.claimer import Claimer
+from callboard.actors.clock import Clock
 from callboard.actors.errors import StoreError
 from callboard.actors.jobs.supervisor import JobSupervisor
 from callboard.actors.listener import Listener
@@ -46,10 +50,12 @@ from callboard.persistence.stores import StoreParts
 from callboard.persistence.writer import Writer
 from callboard.supervision.backoff import Backoff
 from callboard.supervision.child_spec import ChildSpec
+from callboard.supervision.leadership import CurrentLeadership
 from callboard.supervision.metrics import PrometheusTelemetry
 from callboard.supervision.quota import Limit, Quota
 from callboard.supervision.supervisor import Supervisor
 
+from . import duties
 from .worker import Worker
 
 MAX_RESTARTS = 10
@@ -66,7 +72,6 @@ BEATS: Final = 4
 PROGRESS_SECONDS: Final = 0.5
 HOUSEKEEPING_SECONDS: Final = 3600.0
 STORE_CHECK_SECONDS: Final = 5.0
-STORE_SUMMARY_SECONDS: Final = 15.0
 
 Action = Callable[[], Awaitable[None]]
 
@@ -83,9 +88,10 @@ class Parts:
         worker: runs jobs; None where none run.
         beat: shows that the event loop lives.
         check_store: None where nobody asks.
-        summarize_store: None where nobody asks.
         on_hint: takes the database's wake-ups.
+        leadership: whether this process leads.
         telemetry: measurements.
+        clock: the time.
     """
 
     node: str
@@ -95,9 +101,10 @@ class Parts:
     worker: Worker | None
     beat: Action
     check_store: Action | None
-    summarize_store: Action | None
     on_hint: Callable[[str, str], None]
+    leadership: CurrentLeadership
     telemetry: PrometheusTelemetry
+    clock: Clock
 
 
 def root(parts: Parts) -> ChildSpec:
@@ -138,9 +145,11 @@ def children(parts: Parts) -> list[ChildSpec]:
         specs += _of_worker(parts, parts.worker)
     if parts.check_store is not None:
         specs.append(_periodic("store_check", parts.check_store, STORE_CHECK_SECONDS, jitter=0.2))
-    if parts.summarize_store is not None:
-        specs.append(_periodic("store_summary", parts.summarize_store, STORE_SUMMARY_SECONDS, jitter=0.2))
     specs.append(ChildSpec("listener", Listener, (parts.store.wake_ups, parts.on_hint)))
+    if parts.worker is not None:
+        specs.append(
+            duties.leader(parts.node, settings, parts.store, parts.leadership, parts.telemetry, parts.clock)
+        )
     return specs
 
 
@@ -155,7 +164,6 @@ def _of_worker(parts: Parts, worker: Worker) -> list[ChildSpec]:
         ),
         _periodic("progress", worker.flush_progress, PROGRESS_SECONDS),
         _periodic("rescuer", worker.rescue, settings.rescue_interval_seconds, jitter=0.3),
-        _periodic("retention", worker.prune, settings.retention_interval_seconds, jitter=0.3),
         _periodic("housekeeper", store.housekeep, HOUSEKEEPING_SECONDS, jitter=0.3),
         _supervisor(
             "work",

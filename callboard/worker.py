@@ -19,7 +19,6 @@ from callboard.actors.jobs.actor import JobEnvironment
 from callboard.actors.jobs.decide import Policy
 from callboard.actors.jobs.definition import JobRegistry
 from callboard.actors.jobs.messages import StopAttempt, StopCause
-from callboard.actors.jobs.retention import Retention
 from callboard.actors.jobs.spawning import Spawnable, Spawning
 from callboard.actors.jobs.state import Reason
 from callboard.actors.jobs.supervisor import StartJob
@@ -110,11 +109,6 @@ class Worker:
         )
         self.retry = default_wait(settings.retry_initial_seconds, settings.retry_max_seconds)
         self.policy = Policy(unknown_kind_grace_seconds=settings.unknown_kind_grace_seconds)
-        self.retention = Retention(
-            settings.retention_completed_seconds,
-            settings.retention_failed_seconds,
-            settings.retention_history_seconds,
-        )
         self.environment = self._make_environment(registry, waiters, clock)
         self._progress.on_flush(lambda: self._tell("progress", Tick()))
 
@@ -302,18 +296,6 @@ class Worker:
         self.running.stop_attempts(stale, StopAttempt(StopCause.LOST))
         for attempt in reports:
             self._progress.flushed(attempt)
-
-    async def prune(self) -> None:
-        """Delete what has been kept for long enough."""
-        pruned = await self._parts.store.prune(self.retention)
-        self._telemetry.jobs_pruned(pruned)
-        if any(pruned):
-            _log.info(
-                "retention: %d jobs, %d results and %d partitions of the history were deleted",
-                pruned.jobs,
-                pruned.results,
-                pruned.partitions,
-            )
 
     async def rescue(self) -> None:
         """Take back what no lease holds any more, unless the living may just not have been able to renew theirs."""

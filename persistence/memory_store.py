@@ -59,6 +59,7 @@ from .memory_jobs import (
     transitioned,
     visible,
 )
+from .memory_leader_lock import MemoryLeaderLock
 
 _FORGET_NODES_AFTER = timedelta(days=1)
 
@@ -82,6 +83,7 @@ class MemoryStore:
         self._listeners: list[Callable[[str, str], None]] = []
         self._freed = False
         self.controls = MemoryControls(clock, lambda: self._hint("controls", ""))
+        self.leader_lock = MemoryLeaderLock(clock)
 
     async def open(self) -> None:
         """Do nothing: memory is there."""
@@ -427,8 +429,10 @@ class MemoryStore:
             return True
         return where.retried == any(other.metadata.get("retry_of") == str(job.id) for other in self._jobs.values())
 
-    async def prune(self, retention: Retention) -> Pruned:
+    async def prune(self, retention: Retention, *, term: int | None = None) -> Pruned:
         """Delete what need not be kept any longer. History goes with its job."""
+        if term is not None:
+            self.leader_lock.require_term(term)
         now = self._clock.now()
         old = [job for job in self._jobs.values() if prunable(job, self._parent(job), retention, now)]
         for job in old:

@@ -371,10 +371,10 @@ class PostgresStore:
         async with self._connection("errors") as connection:
             return await reading.errors(connection, self._settings.database_schema, where)
 
-    async def prune(self, retention: Retention) -> Pruned:
+    async def prune(self, retention: Retention, *, term: int | None = None) -> Pruned:
         """Delete what need not be kept any longer, in small steps."""
         statements = RetentionStatements(self._settings.database_schema)
-        return await self._native("prune", lambda own: prune(own, statements, retention))
+        return await self._native("prune", lambda own: prune(own, statements, retention, term))
 
     async def history(self, job_id: UUID, *, after: int = 0) -> list[HistoryRow]:
         """Read a job's transitions, oldest first."""

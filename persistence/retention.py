@@ -15,6 +15,7 @@ from psycopg import sql
 
 from callboard.actors.jobs.retention import Partition, Pruned, Retention, droppable, newest_id_before
 
+from .fence import require_term
 from .statements import compile_statement, names
 
 logger = logging.getLogger(__name__)
@@ -93,14 +94,19 @@ class RetentionStatements:
         self.oldest_unfinished = compiled(_OLDEST_UNFINISHED)
 
 
-async def prune(connection: _Native, statements: RetentionStatements, retention: Retention) -> Pruned:
-    """Delete what need not be kept, in as many short transactions as it takes; nothing where another node is at it."""
-    jobs = await _until_done(connection, statements, partial(_delete_jobs, retention=retention, cursor=[_NO_ID]))
-    results = await _until_done(connection, statements, _delete_results)
+async def prune(connection: _Native, statements: RetentionStatements, retention: Retention, term: int | None) -> Pruned:
+    """Delete what need not be kept, in as many short transactions as it takes; nothing where another node is at it.
+
+    Raises:
+        StaleTerm: the leader's term is over. The transactions before are committed.
+    """
+    delete_jobs = partial(_delete_jobs, retention=retention, cursor=[_NO_ID])
+    jobs = await _until_done(connection, statements, delete_jobs, term)
+    results = await _until_done(connection, statements, _delete_results, term)
     partitions = 0
     if retention.history_seconds is not None:
         for name in await _droppable(connection, statements, retention.history_seconds):
-            partitions += await _drop(connection, statements.schema, name)
+            partitions += await _drop(connection, statements.schema, name, term)
     return Pruned(jobs, results, partitions)
 
 
@@ -108,10 +114,12 @@ _Step = Callable[[_Native, RetentionStatements, Any], Awaitable[tuple[int, bool]
 """Deletes some, and tells how many and whether there may be more."""
 
 
-async def _until_done(connection: _Native, statements: RetentionStatements, step: _Step) -> int:
+async def _until_done(connection: _Native, statements: RetentionStatements, step: _Step, term: int | None) -> int:
     deleted, more = 0, True
     while more:
         async with connection.transaction():
+            if term is not None:
+                await require_term(connection, statements.schema, term)
             cursor = await connection.execute(statements.turn.native)
             [(ours, now)] = await cursor.fetchall()
             if not ours:
@@ -161,10 +169,12 @@ async def _droppable(connection: _Native, statements: RetentionStatements, histo
         return droppable(partitions, cutoff, oldest[0] if oldest else None)
 
 
-async def _drop(connection: _Native, schema: str, name: str) -> int:
+async def _drop(connection: _Native, schema: str, name: str, term: int | None) -> int:
     """Drop a partition, unless somebody reads or writes the history for long: waiting would hold up everybody."""
     try:
         async with connection.transaction():
+            if term is not None:
+                await require_term(connection, schema, term)
             await connection.execute("SET LOCAL lock_timeout = '500ms'")
             await connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(schema, name)))
     except pg.LockNotAvailable:

@@ -258,3 +258,18 @@ buckets = sa.Table(
     sa.Column("filled_at", _time, nullable=False),
     sa.PrimaryKeyConstraint("permit", name="buckets_pkey"),
 )
+
+# One row: who leads, and in which term. Written by the functions of migration 0003 only.
+leadership = sa.Table(
+    "leadership",
+    metadata,
+    sa.Column("election", sa.Text, nullable=False),
+    sa.Column("term", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("holder", sa.Text),
+    sa.Column("backend_pid", sa.Integer),
+    sa.Column("acquired_at", _time),
+    sa.Column("heartbeat_at", _time),
+    sa.Column("silence_limit_seconds", sa.Double),
+    sa.Column("step_down_term", sa.BigInteger),
+    sa.PrimaryKeyConstraint("election", name="leadership_pkey"),
+)

@@ -1,13 +1,14 @@
-"""The stores as the runtime composes them: a store with the wake-ups and the lease keeper that belong to it."""
+"""The stores as the runtime composes them: a store with the wake-ups, the lease keeper and the leader lock of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from callboard.actors.clock import Clock
-from callboard.actors.ports import AttemptKeeper, JobStore, Telemetry, WakeUps
+from callboard.actors.ports import AttemptKeeper, JobStore, LeaderLock, Telemetry, WakeUps
 from callboard.actors.settings import Settings
 
+from .leader_lock import PostgresLeaderLock
 from .leases import PostgresAttemptKeeper
 from .listener import PostgresWakeUps
 from .memory_signals import MemoryAttemptKeeper, MemoryWakeUps
@@ -22,6 +23,7 @@ class StoreParts:
     store: JobStore
     wake_ups: WakeUps
     keeper: AttemptKeeper
+    leader_lock: LeaderLock
 
 
 def postgres(settings: Settings, telemetry: Telemetry) -> StoreParts:
@@ -34,10 +36,16 @@ def postgres(settings: Settings, telemetry: Telemetry) -> StoreParts:
         store=PostgresStore(settings, telemetry),
         wake_ups=PostgresWakeUps(settings),
         keeper=PostgresAttemptKeeper(settings, telemetry),
+        leader_lock=PostgresLeaderLock(settings),
     )
 
 
 def memory(clock: Clock) -> StoreParts:
     """Return the parts of a store in this process's memory, for users' unit tests: the same contract, not durable."""
     store = MemoryStore(clock)
-    return StoreParts(store=store, wake_ups=MemoryWakeUps(store), keeper=MemoryAttemptKeeper(store))
+    return StoreParts(
+        store=store,
+        wake_ups=MemoryWakeUps(store),
+        keeper=MemoryAttemptKeeper(store),
+        leader_lock=store.leader_lock,
+    )

@@ -1,7 +1,7 @@
 """Every metric family that ``/metrics`` shows, as data.
 
 docs/metrics.md is made from this list, the collectors build their families from it, and the tests hold each against
-it. Families of parts that do not exist yet (leader, batch polling, connection pool, webhooks) join with them.
+it. Families of parts that do not exist yet (batch polling, connection pool, webhooks) join with them.
 
 Rules (Prometheus' naming and instrumentation guides, checked by tests and by ``promtool check metrics``): one prefix;
 base units with the unit in the name; counters and only they end in ``_total``; moments are exported as timestamps, so
@@ -21,6 +21,7 @@ from callboard.actors.executors.process_limits import ProcessEnd
 from callboard.actors.jobs.state import EDGES, TERMINAL, UNFINISHED, Reason, Status
 from callboard.actors.statistics import STOP_REASONS
 
+from .leader_telemetry import ElectionOutcome, LockLoss
 from .processes.telemetry import ExitCause
 from .quota import ACTIONS, Action
 from .strategy import Strategy
@@ -58,7 +59,7 @@ class Scope(StrEnum):
     PROCESS = "process"
     """This process: sum over the processes."""
     CLUSTER = "cluster"
-    """The whole database, as last read by this process: take the ``max``, never the sum."""
+    """The whole database, as last read by the leader: no other process shows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +304,38 @@ JOBS_PRUNED: Final = _counter(
     Label("what", ("history_partition", "job", "result")),
 )
 
+# Leader
+_ELECTION = Label("election", ("leader",))
+LEADER_IS_LEADER: Final = _gauge(
+    "leader_is_leader",
+    "Whether this process leads and has proved it within its trust window (1) or not (0).",
+    _ELECTION,
+)
+LEADER_TERM: Final = _gauge("leader_term", "Term last seen, whoever has it.", _ELECTION)
+LEADER_ELECTIONS: Final = _counter(
+    "leader_elections_total",
+    "Terms that began here (won) or elsewhere (lost), and failures to take part (error).",
+    _ELECTION,
+    Label("outcome", _values(get_args(ElectionOutcome))),
+)
+LEADER_FAILOVERS: Final = _counter("leader_failovers_total", "Changes of leader that this process saw.", _ELECTION)
+LEADER_LOCK_ACQUIRED: Final = _gauge(
+    "leader_lock_acquired_timestamp_seconds",
+    "When this process got the lock; absent where it has it not.",
+    _ELECTION,
+)
+LEADER_LOCK_RENEWED: Final = _gauge(
+    "leader_lock_renewed_timestamp_seconds",
+    "Last proof that it has it still; absent where it has it not.",
+    _ELECTION,
+)
+LEADER_LOCK_LOST: Final = _counter(
+    "leader_lock_lost_total",
+    "Ends of terms of this process: handed over, the session ended, or no proof in time.",
+    _ELECTION,
+    Label("reason", _values(get_args(LockLoss))),
+)
+
 # Database
 DB_QUERY_SECONDS: Final = _histogram(
     "db_query_seconds", "The store's own statements, by fixed name.", FAST_BUCKETS, _OPERATION
@@ -359,6 +392,15 @@ SECTIONS: Final[dict[str, tuple[MetricFamily, ...]]] = {
         JOB_RESCUES,
     ),
     "Jobs, cluster": (JOBS, QUEUE_DEPTH, QUEUE_OLDEST_JOB, QUEUE_PAUSED, JOBS_PRUNED),
+    "Leader": (
+        LEADER_IS_LEADER,
+        LEADER_TERM,
+        LEADER_ELECTIONS,
+        LEADER_FAILOVERS,
+        LEADER_LOCK_ACQUIRED,
+        LEADER_LOCK_RENEWED,
+        LEADER_LOCK_LOST,
+    ),
     "Database": (DB_QUERY_SECONDS,),
     "The metrics themselves": (
         METRICS_REFRESH_TIMESTAMP,

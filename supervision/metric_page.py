@@ -14,7 +14,8 @@ _INTRODUCTION = f"""\
 Every worker serves these {len(FAMILIES)} families at `/metrics`, beside `process_*`, `python_info` and `python_gc_*`.
 Scrape each process; Prometheus adds `instance`.
 
-* *Scope* `process`: sum over the processes. Scope `cluster`: read from the database by each process; take the `max`.
+* *Scope* `process`: sum over the processes. Scope `cluster`: read from the database by the
+  leader, and shown by no other process ([leader.md](leader.md)); take the `max`, as it may change.
 * A label without listed values takes names that the program registers: job kinds, queues, actor classes, supervisors,
   the store's operations. More than {LABEL_LIMIT} of them show as `{OTHER}`, counted in
   `callboard_metrics_label_overflow_total`. No label ever holds an id, a user, a tag or the text of an error.
@@ -27,7 +28,7 @@ _LATER = """\
 ## Not there yet
 
 These families come with the parts that fill them: sent messages and times of actors, `dead_letters_stored`,
-escalations of supervisors, `queue_paused`, leader, batch polling, connection pool and listener, background tasks and
+escalations of supervisors, `queue_paused`, batch polling, connection pool and listener, background tasks and
 the lag of the event loop, quotas, breakers, back-pressure, webhooks, and the CPU and memory ratios.
 
 ## Alerts

@@ -19,6 +19,7 @@ from callboard.actors.jobs.types import ClaimedJob, StoreSummary
 from callboard.actors.statistics import ActorClassStatistics, SystemStatistics
 
 from . import metric_list as families
+from .leader_metrics import LeaderMetrics
 from .metric_list import Label, MetricFamily
 from .metric_series import Distribution, LabelGuard, LabelValues, Numbers, new_metric
 from .processes.telemetry import ExitCause
@@ -67,8 +68,11 @@ class PrometheusTelemetry(Collector):
             actors are absent without it.
         jobs_running: asked in each scrape: jobs executing in this process, by kind. The family is absent without it.
         readiness_state: asked in each scrape: one of ``READINESS_STATES``. The family is absent without it.
+        leads: asked in each scrape: whether this process leads; only then it shows what was read from the database.
+            Without it, it always does, and the leader's families are absent.
 
     Attributes:
+        leader: takes the measurements of elections; None without ``leads``.
         registry: a registry of its own, with these families and those of the process, the interpreter and its garbage
             collector. A host application may also register the telemetry itself in a registry that it has.
     """
@@ -80,13 +84,16 @@ class PrometheusTelemetry(Collector):
         statistics: Callable[[], SystemStatistics] | None = None,
         jobs_running: Callable[[], Mapping[str, int]] | None = None,
         readiness_state: Callable[[], str] | None = None,
+        leads: Callable[[], bool] | None = None,
     ) -> None:
         self._version = version
         self._statistics = statistics
         self._jobs_running = jobs_running
         self._readiness_state = readiness_state
+        self._leads = leads
         self._lock = Lock()
         self._guard = LabelGuard()
+        self.leader = None if leads is None else LeaderMetrics(leads, self._guard)
         self._attempts = Distribution(_ATTEMPT_LABELS, families.JOB_BUCKETS, self._guard)
         self._claims = Distribution((_KIND, _QUEUE), families.WAIT_BUCKETS, self._guard)
         self._statement_times = Distribution(families.DB_QUERY_SECONDS.labels, families.FAST_BUCKETS, self._guard)
@@ -278,7 +285,10 @@ class PrometheusTelemetry(Collector):
         yield from measured
         yield from _attempt_metrics(attempts, claims)
         yield statements.histogram(families.DB_QUERY_SECONDS)
-        yield from refreshed
+        if self.leader is not None:
+            yield from self.leader.metrics()
+        if self._leads is None or self._leads():
+            yield from refreshed
         yield _counted(families.METRICS_LABEL_OVERFLOW, overflows)
 
     def _add(self, family: MetricFamily, *labels: str, amount: float = 1) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -25,7 +26,7 @@ class Deaf:
 
 def deaf(settings: Settings) -> StoreParts:
     parts = stores.postgres(settings, NoTelemetry())
-    return StoreParts(parts.store, Deaf(), parts.keeper)
+    return replace(parts, wake_ups=Deaf())
 
 
 @pytest.fixture

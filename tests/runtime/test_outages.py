@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -15,7 +16,6 @@ from callboard.persistence import bounded_connection, stores
 from callboard.persistence.embedded import EmbeddedServer
 from callboard.persistence.migrate import migrate
 from callboard.persistence.postgres_store import PostgresStore
-from callboard.persistence.stores import StoreParts
 from tests.support.network import Network, Proxy
 
 pytestmark = pytest.mark.chaos
@@ -174,7 +174,7 @@ async def test_promise_1_half_of_all_notifications_are_lost(
 ) -> None:
     parts = stores.postgres(settings, NoTelemetry())
     wake_ups = HalfDeaf(parts.wake_ups)
-    async with Runtime(settings, registry=registry, parts=StoreParts(parts.store, wake_ups, parts.keeper)):
+    async with Runtime(settings, registry=registry, parts=replace(parts, wake_ups=wake_ups)):
         await load.begin(client)
         await load.end()
     assert wake_ups.lost > 1

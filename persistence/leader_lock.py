@@ -1,0 +1,205 @@
+"""The leader's lock on PostgreSQL: an advisory lock on a session of its own. The SQL is in migration 0003."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from psycopg import errors as pg
+from psycopg import sql
+from psycopg.rows import TupleRow
+
+from callboard.actors.errors import ConfigurationError, StaleTerm
+from callboard.actors.leadership import Deposition, LeaderRecord, Standing
+from callboard.actors.settings import Settings
+
+from .bounded_connection import BoundedAsyncConnection, connect_bounded
+from .engine import connect_arguments, direct_url, driver_conninfo, readable_errors
+
+WAIT_SECONDS: Final = 0.9
+"""How long one statement waits for the lock. It has a snapshot meanwhile, and VACUUM keeps what that could see; and
+after one second PostgreSQL looks for deadlocks, and may log that somebody waits (``log_lock_waits``)."""
+
+_APPLICATION_NAME: Final = "callboard leader"
+_READ_SECONDS: Final = 10.0
+_POOLER_TESTS: Final = 3
+_SLOW_LOOP_SECONDS: Final = 5.0
+
+_SESSION: Final = {
+    # The server finds a client that cannot be reached within 8 s, idle or not, and the lock is free then.
+    "tcp_keepalives_idle": "2",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "8000",
+    "statement_timeout": "10s",
+    "idle_in_transaction_session_timeout": "10s",
+    "TimeZone": "UTC",
+}
+
+_READ: Final = """
+SELECT term, holder, acquired_at, heartbeat_at, extract(epoch FROM clock_timestamp() - heartbeat_at)::float8,
+    silence_limit_seconds,
+    coalesce(backend_pid IN (SELECT {lockers}({key}('leader'))), false),
+    (SELECT count(*)::integer FROM pg_stat_activity
+     WHERE datname = current_database() AND application_name = %s AND wait_event = 'advisory')
+FROM {table}
+"""
+
+
+class PostgresLeaderLock:
+    """Implements ``LeaderLock``.
+
+    Args:
+        settings: where the database is.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def open(self, *, answer_limit_seconds: float) -> PostgresLeaderSession:
+        """Open a session past any pooler; see ``LeaderLock.open``."""
+        with readable_errors("lead"):
+            connection = await self._connect(answer_limit_seconds)
+            try:
+                backend_pid = await self._refuse_pooler(connection, answer_limit_seconds)
+                values = sql.SQL(", ").join(
+                    sql.SQL("set_config({}, {}, false)").format(name, value) for name, value in _SESSION.items()
+                )
+                await connection.execute(sql.SQL("SELECT {}").format(values))
+            except BaseException:
+                await connection.close()
+                raise
+        return PostgresLeaderSession(connection, backend_pid, self._settings.database_schema)
+
+    async def read(self) -> LeaderRecord:
+        """Return who leads."""
+        statement = sql.SQL(_READ).format(
+            table=self._name("leadership"),
+            lockers=self._name("leadership_lockers"),
+            key=self._name("leadership_key"),
+        )
+        row = await self._ask("read the leader", statement, [_APPLICATION_NAME])
+        assert row is not None, "the table leadership has its row from its migration on"
+        return LeaderRecord(*row)
+
+    async def ask_to_step_down(self) -> int | None:
+        """Ask the leader to hand over; see ``LeaderLock.ask_to_step_down``."""
+        statement = sql.SQL("UPDATE {} SET step_down_term = term WHERE holder IS NOT NULL RETURNING term").format(
+            self._name("leadership")
+        )
+        row = await self._ask("ask the leader to step down", statement, [])
+        return None if row is None else row[0]
+
+    def _name(self, name: str) -> sql.Identifier:
+        return sql.Identifier(self._settings.database_schema, name)
+
+    async def _ask(self, operation: str, statement: sql.Composed, parameters: list[Any]) -> TupleRow | None:
+        with readable_errors(operation):
+            async with await self._connect(_READ_SECONDS, "callboard") as connection:
+                return await (await connection.execute(statement, parameters)).fetchone()
+
+    async def _connect(
+        self, answer_limit_seconds: float, application_name: str = _APPLICATION_NAME
+    ) -> BoundedAsyncConnection:
+        # Without start-up options, which a pooler refuses: what is wrong with it we can say better.
+        return await connect_bounded(
+            driver_conninfo(direct_url(self._settings)),
+            answer_limit_seconds=answer_limit_seconds,
+            autocommit=True,
+            prepare_threshold=None,
+            **connect_arguments(application_name=application_name, statement_timeout_seconds=None),
+        )
+
+    async def _refuse_pooler(self, connection: BoundedAsyncConnection, answer_limit_seconds: float) -> int:
+        """Refuse a proxy that gives every statement, or transaction, whatever server process is free.
+
+        Poolers make the process id up that they tell a client. If it is not the true one, and another client gets the
+        same server process while this one is connected, it is shared. Returns the true one.
+        """
+        pid = await _backend_pid(connection)
+        tests = 0 if pid == connection.info.backend_pid else _POOLER_TESTS
+        for _ in range(tests):
+            async with await self._connect(answer_limit_seconds) as other:
+                if await _backend_pid(other) == pid:
+                    raise _shares_sessions()
+        return pid
+
+
+class PostgresLeaderSession:
+    """Implements ``LeaderSession`` over a connection of its own.
+
+    Args:
+        connection: the session; nobody else uses it.
+        backend_pid: the server process behind it.
+        schema: the schema of Callboard's tables.
+    """
+
+    def __init__(self, connection: BoundedAsyncConnection, backend_pid: int, schema: str) -> None:
+        self._connection = connection
+        self._backend_pid = backend_pid
+        self._schema = schema
+
+    async def campaign(self, node: str, *, silence_limit_seconds: float) -> Standing:
+        """Wait for the lock for a while; see ``LeaderSession.campaign``."""
+        limit = self._connection.answer_limit_seconds + 2 * WAIT_SECONDS  # for the lock, and for the term's writes
+        with readable_errors("lead"), self._connection.answering_within(limit):
+            return Standing(*await self._call("campaign", node, silence_limit_seconds, int(WAIT_SECONDS * 1000)))
+
+    async def prove(self, term: int) -> bool:
+        """Prove that lock and term are this session's; see ``LeaderSession.prove``."""
+        with readable_errors("lead"):
+            [asked_to_step_down] = await self._call("prove_leadership", term)
+            if asked_to_step_down is not None:
+                return bool(asked_to_step_down)
+            if await _backend_pid(self._connection) != self._backend_pid:
+                raise _shares_sessions()
+        raise StaleTerm(term)
+
+    async def watch(self, seconds: float) -> None:
+        """Return after this time, or raise as soon as the session ends."""
+        with readable_errors("lead"), self._connection.answering_within(seconds + _SLOW_LOOP_SECONDS):
+            async for _ in self._connection.notifies(timeout=seconds):
+                pass  # it listens to nothing
+
+    async def depose(self, term: int) -> Deposition:
+        """End the session of a silent leader; see ``LeaderSession.depose``."""
+        with readable_errors("depose the leader"):
+            try:
+                [ended] = await self._call("depose_leader", term)
+            except pg.InsufficientPrivilege:
+                return Deposition.REFUSED
+        return Deposition.ENDED if ended else Deposition.UNNEEDED
+
+    async def resign(self, term: int) -> None:
+        """Give the lock back; see ``LeaderSession.resign``."""
+        unlock = sql.SQL("SELECT pg_advisory_unlock({}('leader'))").format(
+            sql.Identifier(self._schema, "leadership_key")
+        )
+        with readable_errors("lead"):
+            await self._call("resign_leadership", term)
+            [(unlocked,)] = await (await self._connection.execute(unlock)).fetchall()
+        if not unlocked:
+            raise StaleTerm(term)
+
+    async def close(self) -> None:
+        """End the session."""
+        await self._connection.close()
+
+    async def _call(self, function: str, *arguments: object) -> TupleRow:
+        statement = sql.SQL("SELECT * FROM {}({})").format(
+            sql.Identifier(self._schema, function), sql.SQL(", ").join(sql.Placeholder() * len(arguments))
+        )
+        row: TupleRow
+        [row] = await (await self._connection.execute(statement, arguments)).fetchall()
+        return row
+
+
+async def _backend_pid(connection: BoundedAsyncConnection) -> int:
+    [(pid,)] = await (await connection.execute("SELECT pg_backend_pid()")).fetchall()
+    return int(pid)
+
+
+def _shares_sessions() -> ConfigurationError:
+    return ConfigurationError(
+        "the leader's connection leads through a transaction-mode pooler (its server process changes, or is another "
+        "client's as well), where no lock stays with its holder: set CALLBOARD_DIRECT_DATABASE_URL to the server itself"
+    )
