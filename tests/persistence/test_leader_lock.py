@@ -22,6 +22,7 @@ from callboard.persistence.leader_lock import PostgresLeaderLock, PostgresLeader
 from callboard.persistence.migrate import migrate
 from tests.support.network import Network, Proxy
 from tests.support.pgbouncer import running_pgbouncer
+from tests.support.postgres import SETTINGS
 
 SILENCE_LIMIT_SECONDS = 0.3
 SHORT_ANSWER_SECONDS = 1.0
@@ -224,7 +225,7 @@ async def test_a_cut_network_is_found_out_within_the_answer_limit(database_url: 
 
 @pytest.mark.chaos
 async def test_terms_go_on_after_a_restart_of_the_server() -> None:
-    with EmbeddedServer() as server:
+    with EmbeddedServer(settings=SETTINGS) as server:
         url = server.create_database("leaders")
         migrate(url)
         lock = PostgresLeaderLock(Settings(database_url=url))
