@@ -324,7 +324,10 @@ class Leader(EventActor):
         if self._leaving is not None:
             self._lost(self._leaving)
         self._leaving = None
-        self.context.start_timer("stand back", self._stand_back_seconds, Campaign())
+        if self._stand_back_seconds:
+            self.context.start_timer("stand back", self._stand_back_seconds, Campaign())
+        else:
+            self.on_receive(Campaign())
 
     # The end of the session
 

@@ -15,6 +15,7 @@ from .demo import demo
 from .dev import dev
 from .errors import ExitCode, exit_code, report
 from .job import job
+from .leader import leader
 from .limit import limit
 from .migrate import migrate
 from .queue import queue
@@ -49,5 +50,5 @@ def main() -> None:
     """
 
 
-for command in (demo, dev, worker, migrate, status, job, queue, limit, actor):
+for command in (demo, dev, worker, migrate, status, job, queue, limit, leader, actor):
     main.add_command(command)

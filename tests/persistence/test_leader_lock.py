@@ -142,7 +142,7 @@ async def test_only_the_leader_of_that_term_is_deposed(open_session: OpenSession
 async def test_a_new_term_ends_what_the_one_before_still_writes(
     open_session: OpenSession, database_url: str, admin: psycopg.AsyncConnection[Any]
 ) -> None:
-    """A leader that stopped between two statements of one transaction holds nobody up, and its write comes to nothing."""
+    """A leader that stopped amid a transaction holds nobody up, and what it wrote comes to nothing."""
     alice, bob = await open_session(), await open_session()
     await campaign(alice)
     async with await psycopg.AsyncConnection.connect(driver_conninfo(database_url), autocommit=True) as writer:
@@ -243,7 +243,7 @@ async def test_terms_go_on_after_a_restart_of_the_server() -> None:
 async def test_l11_a_transaction_mode_pooler_is_refused_with_a_message(database_url: str) -> None:
     with running_pgbouncer(database_url, "transaction") as url:
         lock = PostgresLeaderLock(Settings(database_url=url))
-        with pytest.raises(ConfigurationError, match="transaction-mode pooler.*CALLBOARD_DIRECT_DATABASE_URL"):
+        with pytest.raises(ConfigurationError, match=r"transaction-mode pooler.*CALLBOARD_DIRECT_DATABASE_URL"):
             await lock.open(answer_limit_seconds=SHORT_ANSWER_SECONDS)
 
 

@@ -42,7 +42,7 @@ async def main(url: str, name: str, window_seconds: float) -> None:
                     print(await prune(runtime, terms[-1].term), flush=True)
                 case ["hang", seconds]:
                     print("hangs", flush=True)
-                    time.sleep(float(seconds))
+                    time.sleep(float(seconds))  # noqa: ASYNC251 - that is the point
                 case _:
                     raise ValueError(f"{line!r}: expected prune or hang SECONDS")
 

@@ -1,6 +1,6 @@
 """Leaders that die, stop, hang, are cut off and hand over: promise 5, with real processes.
 
-Deposing is tested with a short trust window, as nobody wants to wait; ``python -m bench failover`` measures the default.
+Deposing is tested with a short trust window; ``python -m bench failover`` measures the default one.
 """
 
 from __future__ import annotations

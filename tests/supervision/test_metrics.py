@@ -21,6 +21,7 @@ from callboard.actors.jobs.state import Reason, Status
 from callboard.actors.jobs.types import ClaimedJob, QueueControl, QueueDepth, StatusCount, StoreSummary
 from callboard.actors.ports import Telemetry
 from callboard.actors.statistics import ActorClassStatistics, SystemStatistics
+from callboard.supervision.leader_telemetry import LeaderTelemetry
 from callboard.supervision.metric_list import FAMILIES, JOB_BUCKETS, LABEL_LIMIT, OTHER, MetricType
 from callboard.supervision.metrics import PrometheusTelemetry
 
@@ -55,7 +56,14 @@ def filled() -> PrometheusTelemetry:
         statistics=lambda: STATISTICS,
         jobs_running=lambda: {"embed": 2},
         readiness_state=lambda: "ready",
+        leads=lambda: True,
     )
+    telemetry.leader.election_ended("won")
+    telemetry.leader.term_seen(7)
+    telemetry.leader.leader_changed()
+    telemetry.leader.lock_lost("expired")
+    telemetry.leader.lock_acquired(AT)
+    telemetry.leader.lock_proved(AT)
     telemetry.jobs_created("embed", "default", 3)
     telemetry.jobs_claimed([claimed("embed", "default", 0.2), claimed("embed", "default", 3)])
     telemetry.attempt_ended("embed", "default", Status.COMPLETED, Reason.SUCCEEDED, 0.5)
@@ -293,3 +301,38 @@ def test_measuring_and_scraping_from_many_threads_loses_nothing(telemetry):
         thread.join()
     assert sum(samples(telemetry, "callboard_job_run_seconds_count").values()) == 2000
     assert samples(telemetry, "callboard_db_query_seconds_count") == {("claim",): 2000}
+
+
+def test_only_the_leader_shows_what_was_read_from_the_database():
+    leads = True
+    telemetry = PrometheusTelemetry(version="1", leads=lambda: leads)
+    summary = StoreSummary(depths=(QueueDepth("default", 4, AT),))
+    telemetry.store_summary_refreshed(summary, at=AT, duration_seconds=0)
+    assert samples(telemetry, "callboard_queue_depth") == {("default",): 4}
+    assert samples(telemetry, "callboard_leader_is_leader") == {("leader",): 1}
+    leads = False
+    assert samples(telemetry, "callboard_queue_depth") == {}
+    assert samples(telemetry, "callboard_metrics_refresh_timestamp_seconds") == {}
+    assert samples(telemetry, "callboard_leader_is_leader") == {("leader",): 0}
+
+
+def test_what_the_leader_measures_is_shown_and_the_moments_go_with_the_lock():
+    telemetry = PrometheusTelemetry(version="1", leads=lambda: False)
+    elections = {("leader", outcome): 0 for outcome in ("error", "lost", "won")}
+    assert samples(telemetry, "callboard_leader_elections_total") == elections
+    assert samples(telemetry, "callboard_leader_term") == {}
+    telemetry.leader.term_seen(3)
+    telemetry.leader.election_ended("lost")
+    telemetry.leader.lock_acquired(AT)
+    assert samples(telemetry, "callboard_leader_term") == {("leader",): 3}
+    assert samples(telemetry, "callboard_leader_elections_total")[("leader", "lost")] == 1
+    assert samples(telemetry, "callboard_leader_lock_acquired_timestamp_seconds") == {("leader",): AT.timestamp()}
+    telemetry.leader.lock_lost("resigned")
+    assert samples(telemetry, "callboard_leader_lock_acquired_timestamp_seconds") == {}
+    assert samples(telemetry, "callboard_leader_lock_renewed_timestamp_seconds") == {}
+    assert samples(telemetry, "callboard_leader_lock_lost_total")[("leader", "resigned")] == 1
+
+
+def test_the_leader_telemetry_is_the_one_that_the_actor_wants():
+    telemetry: LeaderTelemetry = PrometheusTelemetry(version="1", leads=lambda: False).leader
+    assert telemetry is not None
