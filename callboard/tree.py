@@ -147,9 +147,7 @@ def children(parts: Parts) -> list[ChildSpec]:
         specs.append(_periodic("store_check", parts.check_store, STORE_CHECK_SECONDS, jitter=0.2))
     specs.append(ChildSpec("listener", Listener, (parts.store.wake_ups, parts.on_hint)))
     if parts.worker is not None:
-        specs.append(
-            duties.leader(parts.node, settings, parts.store, parts.leadership, parts.telemetry, parts.clock)
-        )
+        specs.append(duties.leader(parts.node, settings, parts.store, parts.leadership, parts.telemetry, parts.clock))
     return specs
 
 

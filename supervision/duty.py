@@ -68,7 +68,7 @@ def duty(
     return ChildSpec(
         name,
         PeriodicDuty,
-        (name, action),
+        (action,),
         {"interval_seconds": interval_seconds, "jitter": jitter},
         restart="transient",
         shutdown_seconds=shutdown_seconds,

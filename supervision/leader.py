@@ -34,8 +34,6 @@ FAILED_DUTIES_SECONDS: Final = 10.0
 MAX_DUTY_RESTARTS: Final = 5
 DUTY_RESTART_PERIOD_SECONDS: Final = 60
 DUTY_BACKOFF: Final = Backoff(initial_seconds=0.2, max_seconds=5.0, uncounted=(StoreError,))
-LEADER_BACKOFF: Final = Backoff(initial_seconds=0.05, max_seconds=2.5, jitter_ratio=1.0, uncounted=(StoreError,))
-"""Of the leader's own restarts: an outage of the database ends it again and again, and is no defect."""
 SHUTDOWN_SECONDS: Final = 15.0
 """Of the leader: its duties' own times, and the way of the lock."""
 
@@ -123,6 +121,8 @@ class Leader(EventActor):
         supervisor_telemetry: those of the duties' supervisor; default: none.
     """
 
+    expected_failures = (StoreError,)
+
     def __init__(
         self,
         lock: LeaderLock,
@@ -145,6 +145,7 @@ class Leader(EventActor):
         self._leadership: Leadership | None = None
         self._supervisor: EventRef[Supervisor] | None = None
         self._proof: asyncio.Task[Proved] | None = None
+        self._last_resort: asyncio.Task[None] | None = None
         self._leaving: LockLoss | None = None
         self._stand_back_seconds = 0.0
         self._seen_term: int | None = None
@@ -200,6 +201,14 @@ class Leader(EventActor):
 
     async def _open(self) -> None:
         self._session = await self._lock.open(answer_limit_seconds=self._window.answer_limit_seconds)
+        self._last_resort = asyncio.ensure_future(self._close_at_the_end())
+
+    async def _close_at_the_end(self) -> None:
+        """Close the session even where no hook runs, because this actor was killed: nobody else could lead then."""
+        try:
+            await self.actor_ref.termination()
+        finally:
+            await self._close()
 
     async def _campaign(self) -> Campaigned:
         asked_at = self._now()
@@ -209,6 +218,7 @@ class Leader(EventActor):
         return Campaigned(asked_at, standing)
 
     def _campaigned(self, asked_at: float, standing: Standing) -> None:
+        self.context.report_success()
         self._see(standing)
         if standing.won:
             self._lead(standing.term, asked_at)

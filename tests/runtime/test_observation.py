@@ -62,7 +62,7 @@ async def test_metrics_count_what_happened(runtime: Runtime, registry: JobRegist
         if name == "callboard_jobs_finished_total"
     }
     assert {status: count for status, count in finished.items() if count} == {"completed": 2, "failed": 1}
-    assert found["callboard_supervisors_alive", ()] == 2
+    assert found["callboard_supervisors_alive", ()] in (2, 3)  # root and work; and duties, once this node leads
     assert found["callboard_job_slots", (("queue", "default"),)] == 20
 
 

@@ -11,8 +11,8 @@ from callboard.tree import MAX_RESTARTS, MAX_RESTARTS_OF_WORK, RESTART_BACKOFF, 
 
 WAIT_SECONDS = 30
 EVERYBODY = [
-    *("heart", "result_watcher", "writer", "progress", "rescuer", "retention", "housekeeper"),
-    *("work", "store_check", "listener"),
+    *("heart", "result_watcher", "writer", "progress", "rescuer", "housekeeper"),
+    *("work", "store_check", "listener", "leader"),
 ]
 
 
