@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     process_memory_limit_bytes: Bytes | None = Field(
         None, description="Resident memory beyond which a worker process is replaced; None is no limit."
     )
+    process_spare: bool = Field(
+        True, description="Whether a prepared process waits to take the place of a worker process that dies."
+    )
     max_process_restarts: Annotated[int, Ge(0)] = Field(
         10, description="More crashes of worker processes than this within the period end the parent."
     )

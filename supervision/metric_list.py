@@ -206,7 +206,11 @@ QUOTA_ACTIONS: Final = _counter(
 )
 
 # Processes of a worker with several: shown by their parent
-PROCESS_STARTS: Final = _counter("process_starts_total", "Processes started, whether they got ready or not.", _PROCESS)
+PROCESS_STARTS: Final = _counter(
+    "process_starts_total",
+    "Processes started, whether they got ready or not; one that was the spare counts again in its place.",
+    _PROCESS,
+)
 PROCESS_EXITS: Final = _counter(
     "process_exits_total",
     "Processes that ended: as they were asked to, by exit code 0 unasked, by another, by a signal, or killed by us.",
@@ -217,7 +221,9 @@ PROCESS_RECYCLES: Final = _counter(
     "Processes over their memory limit: replaced, or kept because the replacement failed.",
     Label("outcome", ("failed", "replaced")),
 )
-PROCESS_MEMORY: Final = _gauge("process_memory_bytes", "Resident memory of the process.", _PROCESS)
+PROCESS_MEMORY: Final = _gauge(
+    "process_memory_bytes", "Resident memory of the process in this place, or of the spare.", _PROCESS
+)
 
 # Jobs, this process
 JOBS_CREATED: Final = _counter("jobs_created_total", "Jobs inserted by this process.", _KIND, _QUEUE)

@@ -1,4 +1,4 @@
-"""What the parent tells a worker process before anything else."""
+"""What the parent tells a worker process: how to prepare itself, and then what to do."""
 
 from __future__ import annotations
 
@@ -13,31 +13,25 @@ from callboard import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Assignment:
-    """One worker process's part. Travels as JSON over the control pipe, as it may hold a password.
+class Preparation:
+    """What a worker process needs in order to be prepared for its assignment. Travels as JSON.
 
     Attributes:
-        number: of its place among the processes, from 1.
+        number: of the place that it is for, from 1; None: it is the spare, and its assignment will say.
         modules: that define jobs.
-        settings: those that were set, by name; see ``settings_document``.
-        node: its name in history and listings.
-        ended_nodes: processes of this parent that are dead for certain.
-        listening: the descriptor of the socket for its ``/metrics``; None: it serves nothing.
-        restarted: whether it comes after another one, so that a database that does not answer is waited for.
-        memory_limit_bytes: beyond which it is replaced; None: no limit.
+        listening: the descriptors that it inherits; one of them may become its own.
+        memory_limit_bytes: beyond which it would be replaced; None: no limit.
+        beat_interval_seconds: how often it says that it lives.
         log_level: as ``--log-level``.
         log_format: as ``--log-format``.
         verbose: as ``--verbose``.
     """
 
-    number: int
+    number: int | None
     modules: tuple[str, ...]
-    settings: Mapping[str, Any]
-    node: str
-    ended_nodes: tuple[str, ...]
-    listening: int | None
-    restarted: bool
+    listening: tuple[int, ...]
     memory_limit_bytes: int | None
+    beat_interval_seconds: float
     log_level: str
     log_format: str
     verbose: bool
@@ -47,10 +41,39 @@ class Assignment:
         return asdict(self)
 
     @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Preparation:
+        """Return what was made by ``document``."""
+        return cls(**{**document, "modules": tuple(document["modules"]), "listening": tuple(document["listening"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One worker process's part. Travels as JSON over the control pipe, as it may hold a password.
+
+    Attributes:
+        number: of its place among the processes, from 1.
+        settings: those that were set, by name; see ``settings_document``.
+        node: its name in history and listings.
+        ended_nodes: processes of this parent that are dead for certain.
+        listening: the descriptor of the socket for its ``/metrics``; None: it serves nothing.
+        restarted: whether it comes after another one, so that a database that does not answer is waited for.
+    """
+
+    number: int
+    settings: Mapping[str, Any]
+    node: str
+    ended_nodes: tuple[str, ...]
+    listening: int | None
+    restarted: bool
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return asdict(self)
+
+    @classmethod
     def of(cls, document: Mapping[str, Any]) -> Assignment:
         """Return what was made by ``document``."""
-        fields = {**document, "modules": tuple(document["modules"]), "ended_nodes": tuple(document["ended_nodes"])}
-        return cls(**fields)
+        return cls(**{**document, "ended_nodes": tuple(document["ended_nodes"])})
 
 
 def settings_document(settings: Settings) -> dict[str, Any]:

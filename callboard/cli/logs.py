@@ -15,13 +15,27 @@ from .moment import iso
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-def configure_logging(level: str, form: str, *, process: int | None = None) -> None:
+class ProcessMark:
+    """Which of several processes that share stderr this one is, in each line of its log.
+
+    Attributes:
+        number: its number among them; None: it is the spare.
+    """
+
+    def __init__(self, number: int | None) -> None:
+        self.number = number
+
+    def __str__(self) -> str:
+        return f"[{'spare' if self.number is None else self.number}] "
+
+
+def configure_logging(level: str, form: str, *, process: ProcessMark | None = None) -> None:
     """Send the log of this process to stderr.
 
     Args:
         level: the least level shown, of Callboard's and everybody's loggers.
         form: ``text`` or ``json``.
-        process: the number of this process among several that share stderr; default (None): it is alone.
+        process: which one this is, now and whenever a line is written; default (None): it is alone.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter(process) if form == "json" else TextFormatter(process))
@@ -36,12 +50,16 @@ class TextFormatter(logging.Formatter):
     One of several processes says ``INFO [2] callboard.runtime: message``.
     """
 
-    def __init__(self, process: int | None = None) -> None:
-        mark = "" if process is None else f"[{process}] "
-        super().__init__(f"{{asctime}} {{levelname}} {mark}{{name}}: {{message}}", style="{")
+    def __init__(self, process: ProcessMark | None = None) -> None:
+        super().__init__("{asctime}", style="{")
+        self._process = process
         self.converter = time.gmtime
         self.default_time_format = "%Y-%m-%dT%H:%M:%S"
         self.default_msec_format = "%s.%03dZ"
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # as the base class calls it
+        """Return the record's first line."""
+        return f"{record.asctime} {record.levelname} {self._process or ''}{record.name}: {record.message}"
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record's lines."""
@@ -51,12 +69,12 @@ class TextFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: timestamp, level, logger, message, what ``extra=`` added, exception. No passwords.
 
-    One of several processes adds ``process``, its number among them, and ``pid``.
+    One of several processes adds ``process``, its number among them (null: the spare), and ``pid``.
     """
 
-    def __init__(self, process: int | None = None) -> None:
+    def __init__(self, process: ProcessMark | None = None) -> None:
         super().__init__()
-        self._process = {} if process is None else {"process": process, "pid": os.getpid()}
+        self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record's line."""
@@ -65,7 +83,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **self._process,
+            **({} if self._process is None else {"process": self._process.number, "pid": os.getpid()}),
         }
         document |= {name: value for name, value in vars(record).items() if name not in _STANDARD | document.keys()}
         if record.exc_info:

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from callboard import ConfigurationError, Runtime, Settings
+from callboard.actors.jobs.definition import default_registry
 from callboard.garbage import settle_collector
 from callboard.incarnation import Incarnation
 from callboard.supervision import admin_sockets
 
 from .errors import SupervisorGaveUp
+from .modules import queues_of_jobs
 from .shutdown import StopRequests
 
 _log = logging.getLogger("callboard.cli")
@@ -49,6 +51,17 @@ def serve(
     settings = with_admin_socket(settings)
     with asyncio.Runner(loop_factory=loop_factory(settings)) as runner:
         runner.run(_serve(settings, requests, work=work, announce=announce, incarnation=incarnation))
+
+
+def announce_worker(runtime: Runtime) -> None:
+    """Log what a worker is and does."""
+    queues = ", ".join(f"{name}={slots}" for name, slots in runtime.settings.queues.items())
+    metrics = "no metrics" if runtime.metrics_url is None else f"{runtime.metrics_url}/metrics"
+    _log.info(
+        "worker %s runs; queues: %s; kinds: %s; %s", runtime.node, queues, ", ".join(default_registry.kinds()), metrics
+    )
+    for queue in sorted(queues_of_jobs() - runtime.settings.queues.keys()):
+        _log.info("no --queue %s: jobs that go there are left to other workers", queue)
 
 
 def loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:

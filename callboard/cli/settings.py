@@ -20,6 +20,7 @@ _OPTIONS: Final = {
     "drain_timeout_seconds": "--drain-timeout",
     "processes": "--processes",
     "process_memory_limit_bytes": "--memory-limit",
+    "process_spare": "--spare",
 }
 
 
@@ -81,6 +82,7 @@ def worker_settings(
     default_metrics_port: int,
     processes: int | None = None,
     memory_limit_bytes: int | None = None,
+    spare: bool | None = None,
 ) -> Settings:
     """Return the settings of a process that works.
 
@@ -92,6 +94,7 @@ def worker_settings(
         default_metrics_port: where neither the option nor the environment says one.
         processes: of ``--processes``, or None.
         memory_limit_bytes: of ``--memory-limit``, or None.
+        spare: of ``--spare``, or None.
 
     Raises:
         ConfigurationError: as ``load_settings``, or a queue is given twice.
@@ -107,6 +110,8 @@ def worker_settings(
         overrides["processes"] = processes
     if memory_limit_bytes is not None:
         overrides["process_memory_limit_bytes"] = memory_limit_bytes
+    if spare is not None:
+        overrides["process_spare"] = spare
     settings = load_settings(database_url, **overrides)
     if "metrics_port" in settings.model_fields_set:
         return settings

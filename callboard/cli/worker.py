@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
 import click
 
-from callboard import ConfigurationError, Runtime
-from callboard.actors.jobs.definition import default_registry
+from callboard import ConfigurationError
 
 from .command import (
     VERBOSE,
@@ -21,14 +18,12 @@ from .command import (
     queue_option,
 )
 from .logs import configure_logging
-from .modules import import_modules, queues_of_jobs, require_jobs
-from .serving import serve
+from .modules import import_modules, require_jobs
+from .serving import announce_worker, serve
 from .settings import DEFAULT_METRICS_PORT, require_database, worker_settings
 from .shutdown import ShutdownSignals
-from .worker_processes import WorkerOptions, serve_processes
-
-_log = logging.getLogger("callboard.cli")
-
+from .worker_processes import serve_processes
+from .worker_program import WorkerOptions
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -66,6 +61,12 @@ Exit codes:
     help="Replace a process that uses more memory than this, say 512MiB, by a new one, and let its jobs end. "
     "Default: CALLBOARD_PROCESS_MEMORY_LIMIT_BYTES, or no limit.",
 )
+@click.option(
+    "--spare/--no-spare",
+    default=None,
+    help="Whether one more process has imported everything and waits, to take the place of one that dies within a "
+    "second. Default: CALLBOARD_PROCESS_SPARE, or --spare where there are several --processes.",
+)
 @drain_timeout_option
 @log_format_option
 @log_level_option
@@ -76,6 +77,7 @@ def worker(
     metrics_port: int | str | None,
     processes: int | None,
     memory_limit: int | None,
+    spare: bool | None,
     drain_timeout: float | None,
     log_format: str,
     log_level: str,
@@ -86,7 +88,7 @@ def worker(
     back to its queue without a counted attempt. A second signal ends the waiting, a third the process.
 
     With --processes 4 a parent keeps four such processes running and passes signals on to them. It serves its own
-    metrics on --metrics-port, and the processes serve theirs on the ports above that one.
+    metrics on --metrics-port, and the processes serve theirs on the ports above that one. A fifth waits as the spare.
     """
     settings = worker_settings(
         database_url,
@@ -96,6 +98,7 @@ def worker(
         default_metrics_port=DEFAULT_METRICS_PORT,
         processes=processes,
         memory_limit_bytes=memory_limit,
+        spare=spare,
     )
     require_database(settings)
     configure_logging(log_level, log_format)
@@ -109,18 +112,11 @@ def worker(
             f"--memory-limit: got {settings.process_memory_limit_bytes} bytes for a single process, and nobody to "
             "replace it; expected --processes of at least 2"
         )
+    if spare:
+        raise ConfigurationError(
+            "--spare: got a single process, and nobody to keep a spare for it; expected --processes of at least 2"
+        )
     import_modules(modules)
     require_jobs(modules)
     with ShutdownSignals() as signals:
-        serve(settings, signals, work=True, announce=announce)
-
-
-def announce(runtime: Runtime) -> None:
-    """Log what a worker is and does."""
-    queues = ", ".join(f"{name}={slots}" for name, slots in runtime.settings.queues.items())
-    metrics = "no metrics" if runtime.metrics_url is None else f"{runtime.metrics_url}/metrics"
-    _log.info(
-        "worker %s runs; queues: %s; kinds: %s; %s", runtime.node, queues, ", ".join(default_registry.kinds()), metrics
-    )
-    for queue in sorted(queues_of_jobs() - runtime.settings.queues.keys()):
-        _log.info("no --queue %s: jobs that go there are left to other workers", queue)
+        serve(settings, signals, work=True, announce=announce_worker)

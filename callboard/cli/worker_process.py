@@ -1,7 +1,10 @@
 """One of several worker processes: started by ``callboard worker --processes N``, and by nobody else.
 
-It obeys its parent: SIGTERM asks it to drain, once or often; to hurry, or that another process has taken its place, it
-is told over the control pipe. SIGINT is the parent's affair.
+It first prepares itself: it imports what it and its jobs need. Then it waits for its part, which comes at once if it
+was started for a place, and when another process has died if it is the spare. Until then SIGTERM ends it.
+
+From then on it obeys its parent: SIGTERM asks it to drain, once or often; to hurry, or that another process has taken
+its place, it is told over the control pipe. SIGINT is the parent's affair.
 """
 
 from __future__ import annotations
@@ -13,24 +16,24 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from callboard import CallboardError, ConfigurationError, Runtime, Settings, StoreUnavailable
 from callboard.actors.child_process import resident_memory_bytes
 from callboard.actors.ports import NoTelemetry
+from callboard.garbage import settle_collector
 from callboard.incarnation import Incarnation
 from callboard.persistence import stores
 from callboard.supervision.processes.parent_link import ParentLink
 
-from .assignment import Assignment
+from .assignment import Assignment, Preparation
 from .errors import ExitCode, exit_code, masked
-from .logs import configure_logging
+from .logs import ProcessMark, configure_logging
 from .modules import import_modules, require_jobs
-from .serving import serve
+from .serving import announce_worker, serve
 from .shutdown import StopRequests
-from .worker import announce
-from .worker_processes import beat_interval_seconds, stop_timeout_seconds
+from .worker_program import beat_interval_seconds, stop_timeout_seconds
 
 _log = logging.getLogger("callboard.cli")
 
@@ -61,7 +64,7 @@ class ParentOrders(StopRequests):
     def runtime_started(self, runtime: Runtime) -> None:
         """Tell the parent, and begin to beat."""
         self._runtime = runtime
-        announce(runtime)
+        announce_worker(runtime)
         self._keep(self._beat())
         self._link.ready()
 
@@ -90,15 +93,20 @@ class ParentOrders(StopRequests):
 
 
 def main() -> None:
-    """Work as the parent says; end with the exit code of ``callboard worker``."""
+    """Prepare, and work as the parent says; end with the exit code of ``callboard worker``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     link = ParentLink()
-    assignment = Assignment.of(link.greeting)
-    configure_logging(assignment.log_level, assignment.log_format, process=assignment.number)
+    preparation = Preparation.of(link.greeting)
+    mark = ProcessMark(preparation.number)
+    configure_logging(preparation.log_level, preparation.log_format, process=mark)
     try:
-        _work(link, assignment)
+        sockets = [_listening(descriptor) for descriptor in preparation.listening]
+        prepare(preparation)
+        assignment = _wait_assignment(link, preparation)
+        mark.number = assignment.number
+        _work(link, assignment, sockets)
     except CallboardError as error:
-        if assignment.verbose:
+        if preparation.verbose:
             sys.stderr.write(masked("".join(traceback.format_exception(error))))
         link.failed(masked(" ".join(str(error).split())))
         sys.exit(exit_code(error))
@@ -107,26 +115,53 @@ def main() -> None:
         raise
 
 
-def _work(link: ParentLink, assignment: Assignment) -> None:
+def prepare(preparation: Preparation) -> None:
+    """Import all that the work needs, and leave it out of the garbage collector's rounds.
+
+    Raises:
+        ConfigurationError: a module does not import, there is no job, or the memory limit is too low.
+    """
+    import_modules(preparation.modules)
+    require_jobs(preparation.modules)
+    check_memory(preparation.memory_limit_bytes)
+    settle_collector()
+
+
+def _wait_assignment(link: ParentLink, preparation: Preparation) -> Assignment:
+    document = link.wait_assignment(beat_interval_seconds=preparation.beat_interval_seconds)
+    if document is None:
+        _log.error("the parent process is dead: this one, which waited for a part, ends")
+        sys.exit(ExitCode.SOFTWARE)
+    return Assignment.of(document)
+
+
+def _work(link: ParentLink, assignment: Assignment, sockets: Sequence[socket.socket]) -> None:
     settings = Settings(**assignment.settings)
-    import_modules(assignment.modules)
-    require_jobs(assignment.modules)
-    check_memory(assignment.memory_limit_bytes)
+    listening = _keep_own(sockets, assignment.listening)
     if assignment.restarted:
         asyncio.run(wait_for_store(settings))
     orders = ParentOrders(link, assignment, settings)
     orders.obey()
-    incarnation = Incarnation(assignment.node, assignment.ended_nodes, _listening(assignment.listening))
+    incarnation = Incarnation(assignment.node, assignment.ended_nodes, listening)
     serve(settings, orders, work=True, announce=orders.runtime_started, incarnation=incarnation)
 
 
-def _listening(descriptor: int | None) -> socket.socket | None:
-    if descriptor is None:
-        return None
+def _listening(descriptor: int) -> socket.socket:
     os.set_inheritable(descriptor, False)
     listening = socket.socket(fileno=descriptor)
     listening.setblocking(False)
     return listening
+
+
+def _keep_own(sockets: Sequence[socket.socket], descriptor: int | None) -> socket.socket | None:
+    """Close the sockets of other places."""
+    own = None
+    for each in sockets:
+        if each.fileno() == descriptor:
+            own = each
+        else:
+            each.close()
+    return own
 
 
 def check_memory(limit_bytes: int | None) -> None:

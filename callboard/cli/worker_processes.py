@@ -9,15 +9,15 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from callboard import CallboardError, ConfigurationError, Settings
 from callboard.actors.clock import SystemClock
+from callboard.actors.executors.process import available_cores
 from callboard.actors.loop_dispatcher import LoopDispatcher
 from callboard.actors.periodic import Periodic
 from callboard.actors.ref import EventRef
@@ -29,115 +29,38 @@ from callboard.supervision.child_spec import ChildSpec
 from callboard.supervision.endpoint import Endpoint, listen
 from callboard.supervision.health import HealthRegistry
 from callboard.supervision.metrics import PrometheusTelemetry
-from callboard.supervision.processes.linked_process import Launch
-from callboard.supervision.processes.place import ProcessLimits, ProcessPlace
+from callboard.supervision.processes.linked_process import LinkedProcess
+from callboard.supervision.processes.place import ProcessPlace
+from callboard.supervision.processes.preparation import prepare_all
 from callboard.supervision.processes.process_actor import ProcessActor
+from callboard.supervision.processes.spare import Spare
+from callboard.supervision.processes.spare_actor import SpareActor
 from callboard.supervision.supervisor import Supervisor
 from callboard.supervision.supervisor_messages import CountChildren
 
-from .assignment import Assignment, settings_document
 from .errors import ExitCode, WorkerProcessFailed
 from .serving import loop_factory, with_admin_socket
 from .shutdown import ShutdownSignals
+from .worker_program import (
+    BEAT_INTERVAL_SECONDS,
+    WorkerOptions,
+    WorkerProgram,
+    process_limits,
+    worker_launch,
+)
 
 _log = logging.getLogger("callboard.cli")
 
 BACKOFF: Final = Backoff(initial_seconds=0.02, max_seconds=2.0)
 """The first restart is as good as immediate."""
-BEAT_INTERVAL_SECONDS: Final = 1.0
-LAST_STEPS_SECONDS: Final = 8.0
-"""What a process has after its drain timeout, to cancel, write and say goodbye, before it is killed."""
 _REMEMBERED_NODES: Final = 20
 _REAP_SECONDS: Final = 5.0
 _STDERR: Final = 2
 _ANY_ADDRESS: Final = ("", "0.0.0.0", "::")
 
 
-def beat_interval_seconds(settings: Settings) -> float:
-    """Return how often a process beats and its parent looks: some times within the hang limit."""
-    return min(BEAT_INTERVAL_SECONDS, settings.hang_limit_seconds / 4)
-
-
-def stop_timeout_seconds(settings: Settings) -> float:
-    """Return how long a process may take from SIGTERM to its end."""
-    return settings.drain_timeout_seconds + 2 * settings.cancel_grace_seconds + LAST_STEPS_SECONDS
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerOptions:
-    """What the processes are told besides the settings; see ``Assignment``."""
-
-    modules: tuple[str, ...]
-    log_level: str
-    log_format: str
-    verbose: bool
-
-
 class WorkerProcess(ProcessActor):
     """A worker that is a process."""
-
-
-class WorkerProgram:
-    """Implements ``Program``: the worker of one place, one process after the other.
-
-    Args:
-        number: of the place, from 1.
-        settings: of the worker.
-        options: what else it is told.
-        listening: the place's socket for ``/metrics``, which each process inherits; None: no metrics.
-        ended_nodes: names of dead processes of all places, the newest last; shared by the programs.
-        on_ended: called with the name of each process that has ended.
-    """
-
-    def __init__(
-        self,
-        number: int,
-        settings: Settings,
-        options: WorkerOptions,
-        *,
-        listening: socket.socket | None,
-        ended_nodes: deque[str],
-        on_ended: Callable[[str], None],
-    ) -> None:
-        name = settings.node_name or f"{socket.gethostname()}:{os.getpid()}"
-        port = None if listening is None else listening.getsockname()[1]
-        self._settings = settings.model_copy(update={"node_name": f"{name}.{number}", "metrics_port": port})
-        self._number = number
-        self._options = options
-        self._listening = listening
-        self._ended_nodes = ended_nodes
-        self._on_ended = on_ended
-        self._launched = False
-
-    def launch(self) -> Launch:
-        """Return how to start the next process."""
-        descriptor = None if self._listening is None else self._listening.fileno()
-        assignment = Assignment(
-            number=self._number,
-            modules=self._options.modules,
-            settings=settings_document(self._settings),
-            node=self._settings.node(),
-            ended_nodes=tuple(self._ended_nodes),
-            listening=descriptor,
-            restarted=self._launched,
-            memory_limit_bytes=self._settings.process_memory_limit_bytes,
-            log_level=self._options.log_level,
-            log_format=self._options.log_format,
-            verbose=self._options.verbose,
-        )
-        self._launched = True
-        return Launch(
-            # The arguments are for those who read a list of processes; what counts is in the greeting.
-            command=(sys.executable, "-m", "callboard.cli.worker_process", str(self._number), *self._options.modules),
-            greeting=assignment.document(),
-            pass_fds=() if descriptor is None else (descriptor,),
-        )
-
-    def reaped(self, launch: Launch) -> None:
-        """Remember who is dead: what it still held, even after an orderly end, is free."""
-        node = launch.greeting["node"]
-        self._ended_nodes.append(node)
-        self._on_ended(node)
 
 
 def serve_processes(settings: Settings, signals: ShutdownSignals, options: WorkerOptions) -> None:
@@ -209,17 +132,11 @@ class _Parent:
             readiness_state=self._health.readiness_state,
         )
         self._sockets = sockets
+        self._spare = self._make_spare(options)
         self._places = self._make_places(options)
 
     def _make_places(self, options: WorkerOptions) -> list[ProcessPlace]:
         settings = self._settings
-        limits = ProcessLimits(
-            start_timeout_seconds=settings.process_start_timeout_seconds,
-            stop_timeout_seconds=stop_timeout_seconds(settings),
-            silence_limit_seconds=settings.hang_limit_seconds,
-            memory_limit_bytes=settings.process_memory_limit_bytes,
-            look_interval_seconds=beat_interval_seconds(settings),
-        )
         ended_nodes: deque[str] = deque(maxlen=_REMEMBERED_NODES)
         programs = (
             WorkerProgram(
@@ -232,7 +149,17 @@ class _Parent:
             )
             for number in range(1, settings.processes + 1)
         )
-        return [ProcessPlace(str(number), each, limits, self._telemetry) for number, each in enumerate(programs, 1)]
+        limits = process_limits(settings)
+        return [
+            ProcessPlace(str(number), each, limits, self._telemetry, self._spare)
+            for number, each in enumerate(programs, 1)
+        ]
+
+    def _make_spare(self, options: WorkerOptions) -> Spare | None:
+        if not self._settings.process_spare:
+            return None
+        launch = partial(worker_launch, self._settings, options, number=None, sockets=self._sockets[1:])
+        return Spare(launch, process_limits(self._settings), self._telemetry)
 
     def _node_ended(self, node: str) -> None:
         """Tell those that work, at once: the next process of that place may take a while to start."""
@@ -242,18 +169,12 @@ class _Parent:
 
     def _specs(self) -> list[ChildSpec]:
         heart = ChildSpec("heart", Periodic, ("heart", self._beat), {"interval_seconds": BEAT_INTERVAL_SECONDS})
-        return [
-            heart,
-            *(
-                ChildSpec(
-                    f"process-{place.name}",
-                    WorkerProcess,
-                    (place,),
-                    shutdown_seconds=place.limits.shutdown_seconds,
-                )
-                for place in self._places
-            ),
+        processes = [
+            ChildSpec(f"process-{place.name}", WorkerProcess, (place,), shutdown_seconds=place.limits.shutdown_seconds)
+            for place in self._places
         ]
+        spare = [] if self._spare is None else [ChildSpec("spare", SpareActor, (self._spare, self._places))]
+        return [heart, *processes, *spare]
 
     async def _beat(self) -> None:
         self._health.beat()
@@ -284,6 +205,8 @@ class _Parent:
                 stack.push_async_callback(asyncio.to_thread, endpoint.stop)
             stack.push_async_callback(self._end_rest)
             await self._serve_admin(stack)
+            preparing = asyncio.create_task(prepare_all(self._places, at_a_time=available_cores()))
+            stack.push_async_callback(_cancel, preparing)
             root = self._system.spawn(
                 Supervisor,
                 self._specs(),
@@ -316,8 +239,7 @@ class _Parent:
         # All at once, so that it takes one drain timeout and not one each. The supervisor first: it must not restart
         # those that end before it comes to them.
         root.shutdown()
-        for place in self._places:
-            place.begin_end()
+        self._begin_end()
         signals.on_second(self._hurry)
         await asyncio.gather(ended, started, return_exceptions=True)
         _log.info("stopped")
@@ -375,24 +297,37 @@ class _Parent:
 
     def _kill_at_once(self) -> None:
         """In a signal handler: no locks, no log."""
-        for place in self._places:
-            for process in place.processes:
-                process.kill_from_signal_handler()
+        for process in self._processes():
+            process.kill_from_signal_handler()
 
-    async def _end_rest(self) -> None:
+    def _begin_end(self) -> None:
+        if self._spare is not None:
+            self._spare.begin_end()
         for place in self._places:
             place.begin_end()
+
+    async def _end_rest(self) -> None:
+        self._begin_end()
         await self._system.aclose()
-        for place in self._places:
-            for process in place.processes:
-                process.kill("its parent ends")
-        exits = [process.exited for place in self._places for process in place.processes]
+        for process in self._processes():
+            process.kill("its parent ends")
+        exits = [process.exited for process in self._processes()]
         if exits:
             await asyncio.wait(exits, timeout=_REAP_SECONDS)
+
+    def _processes(self) -> list[LinkedProcess]:
+        """Return all that have not been reaped, the spare included."""
+        spare = None if self._spare is None else self._spare.process
+        return [each for place in self._places for each in place.processes] + ([] if spare is None else [spare])
 
 
 async def _end_of(root: EventRef[Supervisor]) -> None:
     await root.termination()
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def _answer(future: Any) -> None:

@@ -1,8 +1,9 @@
 """What a parent and its process tell each other over the pipe between them: one JSON object a line.
 
-The parent speaks first: the ``Greeting`` has everything that the process must know and that is nobody else's business
-(passwords, for one: command lines and environments can be read by others). To end in order is no message but SIGTERM,
-which also reaches a process that has not read its pipe yet.
+The parent speaks first: the ``Greeting`` has what the process needs to prepare itself (to import things, say). Then the
+process is ``Prepared``, and waits for its ``Assignment``, which may have come already: what it is to do, and what is
+nobody else's business (passwords, for one: command lines and environments can be read by others). To end in order is no
+message but SIGTERM, which also reaches a process that has not read its pipe yet.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ LINE_LIMIT_BYTES: Final = 2**20
 
 
 class Greeting(NamedTuple):
-    """To the process, once, first: what it is to do."""
+    """To the process, once, first: how it prepares itself."""
+
+    document: Mapping[str, Any]
+
+
+class Assignment(NamedTuple):
+    """To the process, once: what it is to do from now on."""
 
     document: Mapping[str, Any]
 
@@ -37,12 +44,16 @@ class Notice(NamedTuple):
     document: Mapping[str, Any]
 
 
+class Prepared(NamedTuple):
+    """From the process, once: it can begin as soon as it has its assignment. From now on it beats."""
+
+
 class Ready(NamedTuple):
     """From the process, once: it does its work from now on."""
 
 
 class Beat(NamedTuple):
-    """From the process, again and again once it is ready: its event loop lives."""
+    """From the process, again and again while it waits for its assignment, and once it is ready: it lives."""
 
 
 class Failed(NamedTuple):
@@ -51,10 +62,10 @@ class Failed(NamedTuple):
     message: str
 
 
-ControlMessage: TypeAlias = Greeting | Retire | Hurry | Notice | Ready | Beat | Failed
+ControlMessage: TypeAlias = Greeting | Assignment | Retire | Hurry | Notice | Prepared | Ready | Beat | Failed
 
 _KINDS: Final[Mapping[str, type[ControlMessage]]] = {
-    kind.__name__.lower(): kind for kind in (Greeting, Retire, Hurry, Notice, Ready, Beat, Failed)
+    kind.__name__.lower(): kind for kind in (Greeting, Assignment, Retire, Hurry, Notice, Prepared, Ready, Beat, Failed)
 }
 
 

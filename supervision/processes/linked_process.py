@@ -14,7 +14,19 @@ from typing import Any, Final
 
 from callboard.actors.child_process import ChildProcess
 
-from .control import ControlError, ControlMessage, Failed, Greeting, Ready, Retire, decode, encode, split
+from .control import (
+    Assignment,
+    ControlError,
+    ControlMessage,
+    Failed,
+    Greeting,
+    Prepared,
+    Ready,
+    Retire,
+    decode,
+    encode,
+    split,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +45,7 @@ class Launch:
 
     Attributes:
         command: the program and its arguments. It uses ``ParentLink``.
-        greeting: what it is told first; JSON.
+        greeting: what it is told first, in order to prepare itself; JSON.
         pass_fds: descriptors that it inherits besides stdout and stderr.
         environment: its whole environment; None (default): ours.
     """
@@ -55,8 +67,11 @@ class LinkedProcess:
         launch: how.
 
     Attributes:
+        started_at: when (the loop's time).
         exited: set to the return code (``subprocess``'s) once it is reaped; every message of it has come before.
+        prepared: set once it says that it waits for its assignment.
         ready: set once it says that it does its work.
+        assigned: whether it was told what to do.
         last_message: what it said of its own failure; empty if nothing.
         asked_to_end: whether it was.
         retired: whether it was, because another one has taken its place.
@@ -69,8 +84,11 @@ class LinkedProcess:
 
     def __init__(self, launch: Launch) -> None:
         self._loop = asyncio.get_running_loop()
+        self.started_at = self._loop.time()
         self.exited: asyncio.Future[int] = self._loop.create_future()
+        self.prepared: asyncio.Future[None] = self._loop.create_future()
         self.ready: asyncio.Future[None] = self._loop.create_future()
+        self.assigned = False
         self.last_message = ""
         self.asked_to_end = False
         self.retired = False
@@ -108,6 +126,11 @@ class LinkedProcess:
         return self._process.pid
 
     # Orders
+
+    def assign(self, document: Mapping[str, Any]) -> None:
+        """Tell it what to do, once; it need not be prepared yet. It says when it is ready."""
+        self.assigned = True
+        self.send(Assignment(document))
 
     def send(self, message: ControlMessage) -> None:
         """Tell it something; one that does not read, or has ended, does not hear it."""
@@ -185,6 +208,8 @@ class LinkedProcess:
     def _heard(self, message: ControlMessage) -> None:
         self.silent_seconds = 0.0
         match message:
+            case Prepared() if not self.prepared.done():
+                self.prepared.set_result(None)
             case Ready() if not self.ready.done():
                 self.ready.set_result(None)
             case Failed(text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import selectors
 import signal
 import socket
 import threading
@@ -13,7 +14,21 @@ from typing import Any, Final
 from callboard.actors.errors import ConfigurationError
 from callboard.actors.parent_death import end_with_parent
 
-from .control import Beat, ControlMessage, Failed, Greeting, Hurry, Notice, Ready, Retire, decode, encode, split
+from .control import (
+    Assignment,
+    Beat,
+    ControlMessage,
+    Failed,
+    Greeting,
+    Hurry,
+    Notice,
+    Prepared,
+    Ready,
+    Retire,
+    decode,
+    encode,
+    split,
+)
 from .linked_process import DESCRIPTOR_VARIABLE, PARENT_VARIABLE
 
 _log = logging.getLogger(__name__)
@@ -57,6 +72,27 @@ class ParentLink:
             raise ConfigurationError(f"got {first!r} from the parent first; expected its greeting")
         self.greeting = first.document
 
+    def wait_assignment(self, *, beat_interval_seconds: float) -> Mapping[str, Any] | None:
+        """Say that this process is prepared, and return what it is to do, once it is told; None if the parent dies.
+
+        On the main thread, before ``listen``. SIGTERM ends the waiting, and the process, unless something handles it.
+
+        Args:
+            beat_interval_seconds: how often to say meanwhile that this process lives.
+        """
+        self._send(Prepared())
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._socket, selectors.EVENT_READ)
+            while not self._lines and not selector.select(beat_interval_seconds):
+                self.beat()
+        match self._next():
+            case Assignment(document):
+                return document
+            case None:
+                return None
+            case message:
+                raise ConfigurationError(f"got {message!r} from the parent; expected an assignment")
+
     def listen(
         self,
         *,
@@ -86,7 +122,7 @@ class ParentLink:
         self._send(Ready())
 
     def beat(self) -> None:
-        """Say that the event loop lives: called on it, some times within the parent's limit. Never blocks."""
+        """Say that this process lives: called on its event loop, some times within the parent's limit. Never blocks."""
         self._send(Beat())
 
     def failed(self, message: str) -> None:

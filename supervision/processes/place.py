@@ -4,66 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-from callboard.actors.errors import ActorError, ConfigurationError, ProcessExited
-from callboard.actors.exit_status import describe_exit
+from callboard.actors.errors import ActorError, ProcessExited
 
 from .control import Hurry, Notice
 from .linked_process import Launch, LinkedProcess
-from .telemetry import ExitCause, NoProcessTelemetry, ProcessTelemetry
+from .process_end import exit_cause, process_exited
+from .process_limits import ProcessLimits
+from .spare import Spare
+from .telemetry import NoProcessTelemetry, ProcessTelemetry
 
 _log = logging.getLogger(__name__)
-
-_SUPERVISORS_MARGIN_SECONDS: Final = 5.0
 
 
 class Program(Protocol):
     """What is run in a place, one process after the other."""
 
     def launch(self) -> Launch:
-        """Return how to start the next process."""
+        """Return how to start and prepare a process."""
 
-    def reaped(self, launch: Launch) -> None:
-        """A process that was started so is dead, for certain, and nothing of it is left."""
+    def assignment(self) -> Mapping[str, Any]:
+        """Return what the next process is to do, as JSON. It was started by ``launch``, or was the spare."""
 
-
-@dataclass(frozen=True, slots=True)
-class ProcessLimits:
-    """How long a process may take, and how much it may use.
-
-    Attributes:
-        start_timeout_seconds: from its start until it says that it is ready; then it is killed. Default 60.
-        stop_timeout_seconds: from SIGTERM until its end; then it is killed. Default 35.
-        silence_limit_seconds: how long its event loop may give no sign of life; then it is killed. Default (None): no
-            limit, for programs that do not beat.
-        memory_limit_bytes: resident memory beyond which it is replaced by another one. Default (None): no limit.
-        look_interval_seconds: how often silence and memory are looked at. Default 1.
-
-    Raises:
-        ConfigurationError: a value is not more than 0.
-    """
-
-    start_timeout_seconds: float = 60.0
-    stop_timeout_seconds: float = 35.0
-    silence_limit_seconds: float | None = None
-    memory_limit_bytes: int | None = None
-    look_interval_seconds: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in self.__slots__:
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ConfigurationError(f"process limit {name} {value!r}: expected a number of more than 0")
-
-    @property
-    def shutdown_seconds(self) -> float:
-        """What the child specification of a process should say: the process's own limit comes first."""
-        return self.stop_timeout_seconds + _SUPERVISORS_MARGIN_SECONDS
+    def reaped(self, assignment: Mapping[str, Any]) -> None:
+        """A process that was told to do this is dead, for certain, and nothing of it is left."""
 
 
 class ProcessPlace:
@@ -76,6 +43,7 @@ class ProcessPlace:
         program: what is run.
         limits: of each process.
         telemetry: measurements; default: none.
+        spare: where a prepared process may be; default: nowhere, each one is started anew.
 
     Attributes:
         ending: whether the end was asked for: nothing is started any more.
@@ -84,7 +52,12 @@ class ProcessPlace:
     """
 
     def __init__(
-        self, name: str, program: Program, limits: ProcessLimits, telemetry: ProcessTelemetry | None = None
+        self,
+        name: str,
+        program: Program,
+        limits: ProcessLimits,
+        telemetry: ProcessTelemetry | None = None,
+        spare: Spare | None = None,
     ) -> None:
         self.name = name
         self.limits = limits
@@ -93,7 +66,9 @@ class ProcessPlace:
         self.failure: ProcessExited | None = None
         self.failed_at = 0.0
         self._program = program
-        self._processes: dict[LinkedProcess, Launch] = {}
+        self._spare = spare
+        self._ahead: LinkedProcess | None = None
+        self._processes: dict[LinkedProcess, Mapping[str, Any] | None] = {}  # and what each was told to do
 
     def __str__(self) -> str:
         return f"process {self.name}"
@@ -108,8 +83,26 @@ class ProcessPlace:
         """Whether a process works here now."""
         return any(process.ready.done() and not process.asked_to_end for process in self._processes)
 
+    @property
+    def starts(self) -> bool:
+        """Whether a process is being started here."""
+        return any(not process.ready.done() for process in self._processes)
+
+    def prepare(self) -> LinkedProcess | None:
+        """Start the first process ahead of its actor, so that it prepares itself; None if that is not to be.
+
+        What goes wrong with it fails the start of the actor.
+        """
+        if self.ending or self._processes:
+            return None
+        try:
+            self._ahead = self._launch()
+        except OSError as error:
+            _log.debug("%s cannot be prepared ahead: %s", self, error)  # its actor tries again, and reports
+        return self._ahead
+
     async def start(self) -> LinkedProcess:
-        """Start a process, and wait until it is ready.
+        """Have a process that works here: the prepared one, the spare, or a new one. Wait until it is ready.
 
         Raises:
             ProcessExited: it cannot be started, ended before it was ready, or was killed because it took too long.
@@ -117,34 +110,46 @@ class ProcessPlace:
         """
         if self.ending:
             raise ActorError(f"{self} is to end: nothing is started in its place")
-        launch = self._program.launch()
-        try:
-            process = LinkedProcess(launch)
-        except OSError as error:
-            raise self._note(ProcessExited(f"{self} cannot be started: {error}", exit_code=None)) from error
-        self._processes[process] = launch
-        process.exited.add_done_callback(partial(self._reaped, process))
+        process = self._next()
+        if process in self._processes:  # or it has ended already, while it prepared itself
+            self._processes[process] = assignment = self._program.assignment()
+            process.assign(assignment)
         self.telemetry.process_started(self.name)
         timeout = self.limits.start_timeout_seconds
         await asyncio.wait((process.ready, process.exited), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        if process.ready.done() and not process.exited.done():
+        if process.ready.done():  # if it has ended since, its actor will hear of that
             return process
         if not process.exited.done():
             process.kill(f"it was not ready within {timeout:g} s")
         returncode = await asyncio.shield(process.exited)
         raise self.failed(process, returncode, "before it was ready")
 
+    def _next(self) -> LinkedProcess:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            return ahead
+        spare = None if self._spare is None else self._spare.take()
+        if spare is not None:
+            _log.info("%s: the spare process (pid %d) takes the place", self, spare.pid)
+            self._welcome(spare)
+            return spare
+        try:
+            return self._launch()
+        except OSError as error:
+            raise self._note(ProcessExited(f"{self} cannot be started: {error}", exit_code=None)) from error
+
+    def _launch(self) -> LinkedProcess:
+        process = LinkedProcess(self._program.launch())
+        self._welcome(process)
+        return process
+
+    def _welcome(self, process: LinkedProcess) -> None:
+        self._processes[process] = None
+        process.exited.add_done_callback(partial(self._reaped, process))
+
     def failed(self, process: LinkedProcess, returncode: int, when: str = "") -> ProcessExited:
         """Note and return how a process has failed."""
-        reason = f"killed: {process.killed_for}" if process.killed_for else describe_exit(returncode)
-        said = f": {process.last_message}" if process.last_message else ""
-        failure = ProcessExited(
-            f"{self} (pid {process.pid}) {' '.join(filter(None, (reason, when)))}{said}",
-            exit_code=returncode if returncode >= 0 else None,
-            signal_number=-returncode if returncode < 0 else None,
-            last_message=process.last_message,
-        )
-        return self._note(failure)
+        return self._note(process_exited(str(self), process, returncode, when))
 
     def _note(self, failure: ProcessExited) -> ProcessExited:
         self.failure, self.failed_at = failure, asyncio.get_running_loop().time()
@@ -192,29 +197,21 @@ class ProcessPlace:
 
     def kill(self, reason: str) -> None:
         """Kill the process that works, or is to. Replaced ones go on to end in order."""
+        self._ahead = None
         for process in self.processes:
             if not process.retired:
                 process.kill(reason)
 
     async def wait_reaped(self) -> None:
-        """Return when no process is left, replaced ones aside."""
-        while left := [process.exited for process in self.processes if not process.retired]:
+        """Return when no process is left, but replaced ones, and one that was started ahead."""
+        while left := [each.exited for each in self.processes if not (each.retired or each is self._ahead)]:
             await asyncio.wait(left)
 
     def _reaped(self, process: LinkedProcess, exited: asyncio.Future[int]) -> None:
         returncode = exited.result()
         if process.killed_for:
             _log.error("%s (pid %d) was killed: %s", self, process.pid, process.killed_for)
-        self._program.reaped(self._processes.pop(process))
+        assignment = self._processes.pop(process, None)
+        if assignment is not None:
+            self._program.reaped(assignment)
         self.telemetry.process_exited(self.name, exit_cause(process, returncode))
-
-
-def exit_cause(process: LinkedProcess, returncode: int) -> ExitCause:
-    """Return the metric's word for the end of a process."""
-    if process.killed_for:
-        return "killed"
-    if process.asked_to_end and returncode in (0, -signal.SIGTERM):
-        return "asked"
-    if returncode == 0:
-        return "normal"
-    return "error" if returncode > 0 else "signal"

@@ -7,6 +7,7 @@ import logging
 from typing import Final, NamedTuple, TypeAlias, assert_never
 
 from callboard.actors.actor import EventActor
+from callboard.actors.errors import ProcessExited
 
 from .linked_process import LinkedProcess
 from .place import ProcessPlace
@@ -68,6 +69,8 @@ class ProcessActor(EventActor):
     Args:
         place: what the incarnations have in common. One place for each child.
     """
+
+    expected_failures = (ProcessExited,)
 
     def __init__(self, place: ProcessPlace) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from callboard.actors.jobs.definition import default_registry
 from callboard.cli import main
 from tests.cli.support import JOBS, Database, Invoke
+from tests.cli.worker_family import MORE_JOBS
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +63,10 @@ def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Database:
     """A migrated database, which ``CALLBOARD_DATABASE_URL`` names."""
     monkeypatch.setenv("CALLBOARD_DATABASE_URL", database_url)
     return Database(database_url)
+
+
+@pytest.fixture
+def app(folder: Path) -> Path:
+    """The current directory, with the modules ``app_jobs`` and ``app_processes``."""
+    (folder / "app_processes.py").write_text(MORE_JOBS)
+    return folder

@@ -7,27 +7,33 @@ import pytest
 
 from callboard import ConfigurationError, Settings, StoreUnavailable
 from callboard.actors.clock import SystemClock
-from callboard.cli.assignment import Assignment, settings_document
+from callboard.cli.assignment import Assignment, Preparation, settings_document
 from callboard.cli.worker_process import check_memory, wait_for_store
-from callboard.cli.worker_processes import beat_interval_seconds, stop_timeout_seconds
+from callboard.cli.worker_program import beat_interval_seconds, stop_timeout_seconds
 from callboard.persistence import stores
 
+PREPARATION = Preparation(
+    number=None,
+    modules=("app.jobs", "app.more"),
+    listening=(6, 7),
+    memory_limit_bytes=None,
+    beat_interval_seconds=1.0,
+    log_level="info",
+    log_format="json",
+    verbose=False,
+)
 ASSIGNMENT = Assignment(
     number=2,
-    modules=("app.jobs", "app.more"),
     settings={},
     node="here:1.2:abc",
     ended_nodes=("here:1.2:old",),
     listening=7,
     restarted=True,
-    memory_limit_bytes=None,
-    log_level="info",
-    log_format="json",
-    verbose=False,
 )
 
 
-def test_an_assignment_travels_as_json() -> None:
+def test_preparation_and_assignment_travel_as_json() -> None:
+    assert Preparation.of(json.loads(json.dumps(PREPARATION.document()))) == PREPARATION
     assert Assignment.of(json.loads(json.dumps(ASSIGNMENT.document()))) == ASSIGNMENT
 
 

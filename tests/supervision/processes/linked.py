@@ -12,6 +12,7 @@ def heard(what: object) -> None:
 
 
 link = ParentLink()
+heard(link.wait_assignment(beat_interval_seconds=link.greeting["beat_interval_seconds"]))
 signal.signal(signal.SIGTERM, lambda *_: heard("SIGTERM") or (link.greeting["ends"] and sys.exit(0)))
 link.listen(
     on_retire=lambda: heard("retire"),

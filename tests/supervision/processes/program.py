@@ -1,6 +1,7 @@
 """A small program that speaks the control protocol by itself: it starts quicker than one that imports Callboard.
 
-Its greeting is the list of what it does, one step after the other; see ``STEPS``. SIGTERM ends it with exit code 0.
+Its greeting is the list of what it does to prepare itself, one step after the other, and its assignment the list of
+what follows; see ``STEPS``. SIGTERM ends it with exit code 0.
 """
 
 import json
@@ -59,10 +60,17 @@ def wait_for_file(file):
 
 def main():
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    _, greeting = json.loads(lines.readline())
-    for name, *arguments in greeting["steps"]:
-        STEPS[name](*arguments)
+    take("greeting")
+    say("prepared")
+    take("assignment")
     return 0
+
+
+def take(kind):
+    received, document = json.loads(lines.readline())
+    assert received == kind
+    for name, *arguments in document["steps"]:
+        STEPS[name](*arguments)
 
 
 sys.exit(main())

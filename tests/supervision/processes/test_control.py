@@ -6,12 +6,14 @@ from hypothesis import strategies as st
 
 from callboard.supervision.processes.control import (
     LINE_LIMIT_BYTES,
+    Assignment,
     Beat,
     ControlError,
     Failed,
     Greeting,
     Hurry,
     Notice,
+    Prepared,
     Ready,
     Retire,
     decode,
@@ -20,11 +22,13 @@ from callboard.supervision.processes.control import (
 )
 
 json_values = st.none() | st.integers() | st.text(max_size=10) | st.lists(st.integers(), max_size=3)
+documents = st.dictionaries(st.text(max_size=5), json_values, max_size=3)
 messages = (
-    st.builds(Greeting, st.dictionaries(st.text(max_size=5), json_values, max_size=3))
-    | st.builds(Notice, st.dictionaries(st.text(max_size=5), json_values, max_size=3))
+    st.builds(Greeting, documents)
+    | st.builds(Assignment, documents)
+    | st.builds(Notice, documents)
     | st.builds(Failed, st.text(max_size=20))
-    | st.sampled_from([Retire(), Hurry(), Ready(), Beat()])
+    | st.sampled_from([Retire(), Hurry(), Prepared(), Ready(), Beat()])
 )
 
 
@@ -42,7 +46,7 @@ def test_messages_arrive_whole_and_in_order_however_the_bytes_come(sent, size) -
 
 @pytest.mark.parametrize("line", [b"", b"hello", b"[]", b'["unknown"]', b'["failed"]', b'{"ready": 1}', b"\xff", b"3"])
 def test_what_is_no_message_is_refused(line: bytes) -> None:
-    with pytest.raises(ControlError, match="over the control pipe; expected one of greeting, retire"):
+    with pytest.raises(ControlError, match="over the control pipe; expected one of greeting, assignment, retire"):
         decode(line)
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from callboard.actors.errors import ConfigurationError
-from callboard.supervision.processes.control import Greeting, Hurry, Notice, Retire, decode, encode
+from callboard.supervision.processes.control import Assignment, Greeting, Hurry, Notice, Retire, decode, encode
 from callboard.supervision.processes.linked_process import DESCRIPTOR_VARIABLE, PARENT_VARIABLE
 from callboard.supervision.processes.parent_link import ParentLink
 
@@ -32,7 +32,8 @@ def linked(**greeting: object) -> Iterator[tuple[subprocess.Popen[str], socket.s
         )
         theirs.close()
         ours.settimeout(PATIENCE_SECONDS)
-        ours.sendall(encode(Greeting({"ends": True, "orphan_limit_seconds": 3600, **greeting})))
+        defaults = {"ends": True, "orphan_limit_seconds": 3600, "beat_interval_seconds": 3600}
+        ours.sendall(encode(Greeting({**defaults, **greeting})))
         try:
             yield process, ours
         finally:
@@ -43,26 +44,57 @@ def linked(**greeting: object) -> Iterator[tuple[subprocess.Popen[str], socket.s
 def test_what_each_says_arrives() -> None:
     with linked() as (process, ours):
         lines = ours.makefile("rb")
-        assert [str(decode(lines.readline())) for _ in range(3)] == ["Ready()", "Beat()", "Failed(message='no reason')"]
+        ours.sendall(encode(Assignment({"part": "Ophelia"})))
+        said = ["Prepared()", "Ready()", "Beat()", "Failed(message='no reason')"]
+        assert [str(decode(lines.readline())) for _ in said] == said
         for message in (Notice({"a": 1}), Retire(), Hurry()):
             ours.sendall(encode(message))
         assert process.stdout is not None
-        assert [process.stdout.readline().strip() for _ in range(3)] == ["{'a': 1}", "retire", "hurry"]
+        heard = ["{'part': 'Ophelia'}", "{'a': 1}", "retire", "hurry"]
+        assert [process.stdout.readline().strip() for _ in heard] == heard
         lines.close()
+
+
+def test_one_that_waits_for_its_assignment_beats() -> None:
+    with linked(beat_interval_seconds=0.01) as (_, ours), ours.makefile("rb") as lines:
+        assert [str(decode(lines.readline())) for _ in range(3)] == ["Prepared()", "Beat()", "Beat()"]
+
+
+def test_one_whose_parent_dies_before_gets_no_assignment() -> None:
+    with linked() as (process, ours):
+        ours.shutdown(socket.SHUT_WR)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "None\n"
+
+
+def test_another_message_is_no_assignment() -> None:
+    with linked() as (process, ours):
+        ours.sendall(encode(Hurry()))
+        assert process.wait(PATIENCE_SECONDS) == 1
+        assert process.stderr is not None
+        assert "got Hurry() from the parent; expected an assignment" in process.stderr.read()
+
+
+def assigned(ours: socket.socket) -> None:
+    """Give it its assignment, and wait until it listens."""
+    ours.sendall(encode(Assignment({})))
+    lines = ours.makefile("rb")
+    while str(decode(lines.readline())) != "Ready()":
+        pass
 
 
 def test_an_orphan_is_told_to_end() -> None:
     with linked() as (process, ours):
-        ours.makefile("rb").readline()
+        assigned(ours)
         ours.shutdown(socket.SHUT_RDWR)
         assert process.wait(PATIENCE_SECONDS) == 0
         assert process.stdout is not None
-        assert process.stdout.read() == "SIGTERM\n"
+        assert process.stdout.read() == "{}\nSIGTERM\n"
 
 
 def test_an_orphan_that_does_not_end_is_ended() -> None:
     with linked(ends=False, orphan_limit_seconds=0.1) as (process, ours):
-        ours.makefile("rb").readline()
+        assigned(ours)
         ours.shutdown(socket.SHUT_RDWR)
         assert process.wait(PATIENCE_SECONDS) == 70
         assert process.stderr is not None

@@ -3,142 +3,17 @@
 import asyncio
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from callboard.actors.errors import ConfigurationError, ProcessExited
-from callboard.actors.loop_dispatcher import LoopDispatcher
-from callboard.actors.messages import Terminated
-from callboard.actors.system import ActorSystem
-from callboard.supervision.child_spec import ChildSpec
 from callboard.supervision.processes.linked_process import Launch
-from callboard.supervision.processes.place import ProcessLimits, ProcessPlace
 from callboard.supervision.processes.process_actor import ProcessActor, Recycle
-from callboard.supervision.supervisor import Supervisor
-from callboard.supervision.supervisor_messages import CountChildren
+from callboard.supervision.processes.process_limits import ProcessLimits
 from tests.support.waiting import settle
 
-PROGRAM = str(Path(__file__).with_name("program.py"))
-PATIENCE_SECONDS = 30.0
-FOREVER = 3600.0
-WORKS = (("ready",), ("sleep",))
-
-Steps = tuple[tuple[Any, ...], ...]
-
-
-class Script:
-    """What the processes of a place do: the first one the first list of steps, and so on; the last list again."""
-
-    def __init__(self, *steps: Steps) -> None:
-        self.steps = list(steps)
-        self.launched = 0
-        self.reaped_count = 0
-
-    def launch(self) -> Launch:
-        steps = self.steps[min(self.launched, len(self.steps) - 1)]
-        self.launched += 1
-        return Launch((sys.executable, "-S", PROGRAM), {"steps": steps})
-
-    def reaped(self, launch: Launch) -> None:
-        self.reaped_count += 1
-
-
-class Tally:
-    """Notes measurements."""
-
-    def __init__(self) -> None:
-        self.causes: list[str] = []
-        self.recycled: list[bool] = []
-        self.memory_bytes = 0
-
-    def process_started(self, place: str) -> None:
-        pass
-
-    def process_exited(self, place: str, cause: str) -> None:
-        self.causes.append(cause)
-
-    def process_memory(self, place: str, resident_bytes: int) -> None:
-        self.memory_bytes = resident_bytes
-
-    def process_recycled(self, replaced: bool) -> None:
-        self.recycled.append(replaced)
-
-
-class Stage:
-    """An actor system with places, and a supervisor over them."""
-
-    def __init__(self, system: ActorSystem) -> None:
-        self.system = system
-        self.tally = Tally()
-        self.places: list[ProcessPlace] = []
-        self.supervisor: Any = None
-
-    def place(self, *steps: Steps, **limits: Any) -> ProcessPlace:
-        defaults = {"look_interval_seconds": 0.02, "start_timeout_seconds": FOREVER, "stop_timeout_seconds": FOREVER}
-        place = ProcessPlace(str(len(self.places) + 1), Script(*steps), ProcessLimits(**defaults | limits), self.tally)
-        self.places.append(place)
-        return place
-
-    async def supervise(self, **flags: Any) -> None:
-        """Start the supervisor, and return when it has started, or failed to."""
-        specs = [
-            ChildSpec(f"process-{place.name}", ProcessActor, (place,), shutdown_seconds=FOREVER)
-            for place in self.places
-        ]
-        self.supervisor = self.system.spawn(Supervisor, specs, **flags)
-        ended = asyncio.ensure_future(self.end())
-        started = asyncio.ensure_future(self.started())
-        await asyncio.wait({ended, started}, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        for task in (ended, started):
-            task.cancel()
-        await asyncio.gather(ended, started, return_exceptions=True)
-
-    async def started(self) -> None:
-        await self.supervisor.ask(CountChildren(), block=False, timeout=PATIENCE_SECONDS)
-
-    async def end(self) -> Terminated:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            return await self.supervisor.termination()
-
-    def actor(self, place: ProcessPlace) -> Any:
-        return self.system.registry.get(f"process-{place.name}")
-
-
-@pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
-    stage = Stage(ActorSystem("processes", loop_dispatcher=LoopDispatcher.attach(), ask_timeout_seconds=FOREVER))
-    yield stage
-    for place in stage.places:
-        place.begin_end()
-        for process in place.processes:
-            process.kill("the test is over")
-    await stage.system.aclose(grace_seconds=5)
-    for place in stage.places:
-        await until(lambda place=place: not place.processes)
-
-
-async def until(condition: Callable[[], Any]) -> Any:
-    """Return the first true value; processes announce nothing here."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not (value := condition()):
-            await asyncio.sleep(0.005)
-    return value
-
-
-def process_of(place: ProcessPlace) -> Any:
-    (process,) = place.processes
-    return process
-
-
-async def replacement(place: ProcessPlace, old_pid: int) -> Any:
-    """Return the process that has come in the place of another one, once it is ready."""
-    return await until(
-        lambda: next((each for each in place.processes if each.pid != old_pid and each.ready.done()), None)
-    )
+from .stage import PATIENCE_SECONDS, WORKS, Stage, Steps, is_running, process_of, replacement, until
 
 
 async def test_the_start_returns_when_the_process_is_ready(stage: Stage, tmp_path: Path) -> None:
@@ -257,13 +132,6 @@ async def test_what_the_process_has_started_ends_with_it(stage: Stage, tmp_path:
     await until(lambda: not is_running(grandchild))
 
 
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 async def test_a_crash_loop_ends_the_supervisor_and_the_others(stage: Stage) -> None:
     sibling, place = stage.place(WORKS), stage.place((("ready",), ("fail", "again"), ("exit", 9)))
     await stage.supervise(intensity=2, period_seconds=3600)
@@ -304,7 +172,7 @@ async def test_one_that_grows_too_large_is_replaced_first_and_ends_then(stage: S
     assert await asyncio.wait_for(old.exited, PATIENCE_SECONDS) == 0
     assert place.processes == (new,)
     assert (stage.tally.causes, stage.tally.recycled) == (["asked"], [True])
-    assert stage.tally.memory_bytes > 0
+    assert stage.tally.memory_bytes["1"] > 0
 
 
 async def test_a_replacement_that_does_not_start_leaves_the_old_one_at_work(stage: Stage) -> None:
