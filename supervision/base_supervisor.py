@@ -357,7 +357,6 @@ class BaseSupervisor(EventActor):
     def _release(self, child: Child) -> EventRef[Any] | None:
         """Let go of a child that is to be ended: its end counts no more, nor does a restart that is due (F6, D6)."""
         child.restarting = False
-        self._outage.forget(child)
         self.context.cancel_timer(child)
         ref, child.ref = child.ref, None
         if ref is not None:

@@ -188,6 +188,7 @@ class DynamicSupervisor(BaseSupervisor):
             return Refused("simple_one_for_one")
         child = self._by_ref.get(key) or self._waiting.pop(key, None)
         if child is not None:
+            self._outage.forget(child)
             ref = self._release(child)
             if ref is not None:
                 await end_children(self.context.system, [ref], self._spec)

@@ -291,6 +291,7 @@ class Supervisor(BaseSupervisor):
         child = self._find(key)
         if child is None:
             return Refused("not_found")
+        self._outage.forget(child)
         await self._terminate(child)
         if child.spec.restart == "temporary":
             del self._children[child.spec.id]

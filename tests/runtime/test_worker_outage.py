@@ -17,8 +17,8 @@ from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.chaos]
 
-JOBS = 6000
-DOWN_SECONDS = 3.0
+JOBS = 4000
+DOWN_SECONDS = 2.0
 """Longer than a few tries of everybody; shorter than the lease, so that every attempt outlives it."""
 WAIT_SECONDS = 60
 APP = """
@@ -113,7 +113,8 @@ def assert_done_once(url: str) -> None:
 
 
 def assert_quiet(worker: CommandProcess) -> None:
-    """The log has a line or two for an outage, and no traceback."""
+    """The log has a line for each end of the outage, from each of the two supervisors, and no traceback."""
     log = worker.stderr.read_text()
     assert "Traceback" not in log
-    assert log.count("\n") < 40, log
+    assert log.count("cannot work") <= 2, log
+    assert log.count("cannot work") - log.count("all children work again") in (0, 1), log  # the last may be to come

@@ -87,6 +87,24 @@ async def test_it_is_waited_for_ever_longer_and_counts_as_no_restart(troupe: Tro
     assert [record.message for record in log.records[1:]] == ["supervisor root: all children work again, after 39.0 s"]
 
 
+@pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
+async def test_it_is_one_outage_however_many_are_restarted_with_the_child(
+    troupe: Troupe, box: Box, log, strategy
+) -> None:
+    box.failure = StoreUnavailable("the server is down")
+    others = (troupe.player("before"), client(box), troupe.player("after"))
+    await troupe.supervise(*others, name="root", intensity=0, backoff=BACKOFF, strategy=strategy)
+    for delay in (1, 2, 4):
+        await settle()
+        troupe.clock.advance(delay)
+        await settle()
+    box.failure = None
+    troupe.clock.advance(8)
+    await settle()
+    assert [record.levelname for record in log.records] == ["WARNING", "INFO"]
+    assert log.records[1].message == "supervisor root: all children work again, after 15.0 s"
+
+
 async def test_success_makes_the_next_delay_a_short_one(troupe: Troupe, box: Box) -> None:
     box.failure = StoreUnavailable("the server is down")
     await troupe.supervise(client(box), intensity=0, backoff=BACKOFF)
