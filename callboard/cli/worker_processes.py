@@ -19,6 +19,7 @@ from callboard import CallboardError, ConfigurationError, Settings
 from callboard.actors.clock import SystemClock
 from callboard.actors.executors.process import available_cores
 from callboard.actors.loop_dispatcher import LoopDispatcher
+from callboard.actors.messages import Terminated
 from callboard.actors.periodic import Periodic
 from callboard.actors.ref import EventRef
 from callboard.actors.system import ActorSystem
@@ -54,6 +55,8 @@ _log = logging.getLogger("callboard.cli")
 BACKOFF: Final = Backoff(initial_seconds=0.02, max_seconds=2.0)
 """The first restart is as good as immediate."""
 _REMEMBERED_NODES: Final = 20
+_LAST_CHANCE_SECONDS: Final = 1.0
+"""For processes that no actor has ended: they do not work yet, and SIGTERM is enough."""
 _REAP_SECONDS: Final = 5.0
 _STDERR: Final = 2
 _ANY_ADDRESS: Final = ("", "0.0.0.0", "::")
@@ -168,7 +171,7 @@ class _Parent:
                 place.tell({"ended_nodes": [node]})
 
     def _specs(self) -> list[ChildSpec]:
-        heart = ChildSpec("heart", Periodic, ("heart", self._beat), {"interval_seconds": BEAT_INTERVAL_SECONDS})
+        heart = ChildSpec("heart", Periodic, (self._beat,), {"interval_seconds": BEAT_INTERVAL_SECONDS})
         processes = [
             ChildSpec(f"process-{place.name}", WorkerProcess, (place,), shutdown_seconds=place.limits.shutdown_seconds)
             for place in self._places
@@ -228,8 +231,8 @@ class _Parent:
             self._announce()
             await asyncio.wait({stop, ended}, return_when=asyncio.FIRST_COMPLETED)
         if not stop.done():
-            await ended  # the question was refused because of it
-            raise self._failure(was_ready=started.exception() is None)
+            end = await ended  # the question was refused because of it
+            raise self._failure(end, was_ready=started.exception() is None)
         self._health.draining()
         _log.info(
             "stopping %d processes: jobs have %.0f s to end; a second signal cuts that short, a third ends at once",
@@ -281,9 +284,9 @@ class _Parent:
 
     # The end
 
-    def _failure(self, *, was_ready: bool) -> CallboardError:
+    def _failure(self, end: Terminated, *, was_ready: bool) -> CallboardError:
         last = max(self._places, key=lambda place: place.failed_at).failure
-        reason = str(last) if last is not None else "see the log above"
+        reason = str(last if last is not None else end.exception or end.reason)
         if was_ready:
             return WorkerProcessFailed(f"worker processes crashed too often, the last one so: {reason}")
         known = {int(each): each for each in ExitCode if each is not ExitCode.OK}
@@ -309,11 +312,15 @@ class _Parent:
     async def _end_rest(self) -> None:
         self._begin_end()
         await self._system.aclose()
+        await self._wait_exits(_LAST_CHANCE_SECONDS)
         for process in self._processes():
             process.kill("its parent ends")
+        await self._wait_exits(_REAP_SECONDS)
+
+    async def _wait_exits(self, timeout_seconds: float) -> None:
         exits = [process.exited for process in self._processes()]
         if exits:
-            await asyncio.wait(exits, timeout=_REAP_SECONDS)
+            await asyncio.wait(exits, timeout=timeout_seconds)
 
     def _processes(self) -> list[LinkedProcess]:
         """Return all that have not been reaped, the spare included."""
@@ -321,8 +328,8 @@ class _Parent:
         return [each for place in self._places for each in place.processes] + ([] if spare is None else [spare])
 
 
-async def _end_of(root: EventRef[Supervisor]) -> None:
-    await root.termination()
+async def _end_of(root: EventRef[Supervisor]) -> Terminated:
+    return await root.termination()
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
