@@ -58,7 +58,7 @@ def linearity(rates: dict[int, dict[str, float]]) -> dict[str, float]:
 
 def _measure(measure: Measure, size: int) -> dict[str, float]:
     async def measured() -> dict[str, float]:
-        system = ActorSystem(loop_dispatcher=LoopDispatcher.attach())
+        system = ActorSystem(loop_dispatcher=LoopDispatcher.attach(), ask_timeout_seconds=STARTS_TIMEOUT_SECONDS)
         gc.collect()
         figures = await measure(system, size)
         await system.aclose()
@@ -71,7 +71,7 @@ async def _static(system: ActorSystem, size: int) -> dict[str, float]:
     specs = [ChildSpec(f"child {number}", Idle) for number in range(size)]
     begin = time.perf_counter()
     supervisor = system.spawn(Supervisor, specs)
-    await supervisor.ask(CountChildren(), block=False, timeout=STARTS_TIMEOUT_SECONDS)
+    await supervisor.ask(CountChildren(), block=False)
     start = size / (time.perf_counter() - begin)
     begin = time.perf_counter()
     for number in range(LOOK_UPS):
