@@ -30,6 +30,7 @@ from .jobs.types import (
     StoreSummary,
 )
 from .leadership import Deposition, LeaderRecord, Standing
+from .schedules.types import Fired, NewSchedule, ScheduleRecord, Synchronised
 
 
 class JobStore(Protocol):
@@ -46,6 +47,10 @@ class JobStore(Protocol):
     @property
     def controls(self) -> ControlStore:
         """The settings of queues and limits."""
+
+    @property
+    def schedules(self) -> ScheduleStore:
+        """The schedules."""
 
     async def open(self) -> None:
         """Connect and check the server and the schema.
@@ -228,6 +233,53 @@ class ControlStore(Protocol):
 
     def invalidate(self) -> None:
         """Something may have changed: read again before the next use."""
+
+
+class ScheduleStore(Protocol):
+    """What is spawned again and again. Times are the database's.
+
+    Raises ``StoreUnavailable`` as a ``JobStore`` does.
+    """
+
+    async def read(self) -> list[ScheduleRecord]:
+        """Return all of them, by name."""
+
+    async def put(self, schedule: NewSchedule, *, actor: str, replace: bool = False) -> None:
+        """Store a schedule. One that it replaces keeps its moments, where they are the same, and stays paused.
+
+        Raises:
+            ConfigurationError: its name is taken, and ``replace`` is False. Nothing was written.
+        """
+
+    async def synchronise(self, declared: Sequence[NewSchedule], kinds: Collection[str], *, actor: str) -> Synchronised:
+        """Make the schedules from code what this code says, in one transaction; see ``schedules.synchronising``.
+
+        Args:
+            declared: those in the worker's code.
+            kinds: every kind of job that the worker knows: only their schedules may be deleted.
+            actor: who does it.
+        """
+
+    async def set_paused(self, name: str, *, paused: bool, actor: str) -> bool:
+        """Pause a schedule, or let a paused one go on with its first tick from now; False if there is none."""
+
+    async def delete(self, name: str) -> bool:
+        """Delete a schedule; False if there was none."""
+
+    async def fire(self, *, actor: str, limit: int, term: int | None = None) -> list[Fired]:
+        """Spawn the jobs of schedules whose time has come, and move those on: each in one transaction.
+
+        A schedule that another node holds is left to it; for one schedule and tick there is one job, whoever asks, and
+        however often. What fails (a full queue) is told in the answer, and tried again by the next call.
+
+        Args:
+            actor: who spawns, for the history.
+            limit: most schedules of one call.
+            term: the leader's; None (default) where nobody's leadership matters.
+
+        Raises:
+            StaleTerm: the term is over. The schedules before are done.
+        """
 
 
 class WakeUps(Protocol):

@@ -43,6 +43,8 @@ from callboard.actors.jobs.limits import Limit, LimitScope
 from callboard.actors.jobs.options import SpawnOptions
 from callboard.actors.jobs.state import Reason, Status
 from callboard.actors.jobs.types import HistoryRow, JobFilter, JobRecord, OnConflict, QueueControl, StoreSummary
+from callboard.actors.schedules.firing import Misfire
+from callboard.actors.schedules.types import Schedule, ScheduleRecord
 from callboard.actors.settings import Settings
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ __all__ = [
     "JobRegistry",
     "Limit",
     "LimitScope",
+    "Misfire",
     "OnConflict",
     "PayloadTooLarge",
     "ProgressEvent",
@@ -90,6 +93,8 @@ __all__ = [
     "Retry",
     "Runtime",
     "RuntimeStopped",
+    "Schedule",
+    "ScheduleRecord",
     "SchemaMismatch",
     "SchemaMissing",
     "ServerTooOld",

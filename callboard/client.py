@@ -18,6 +18,7 @@ from callboard.actors.settings import check_queue_name
 from callboard.actors.waiters import Waiters
 
 from .ref import JobRef
+from .schedules import Schedules
 
 R = TypeVar("R")
 
@@ -38,6 +39,9 @@ class JobClient:
         telemetry: measurements.
         actor: who does it, for the history.
         poll_interval_seconds: how often waits look without being woken.
+
+    Attributes:
+        schedules: what is spawned again and again.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class JobClient:
         self._waiters = Waiters()
         self.poll_interval_seconds = poll_interval_seconds
         self.pulse = Pulse()
+        self.schedules = Schedules(lambda: self.store, spawning, actor)
 
     @property
     def store(self) -> JobStore:

@@ -11,6 +11,7 @@ from callboard.actors.clock import Clock
 from callboard.actors.errors import StoreUnavailable
 from callboard.actors.jobs.retention import Retention
 from callboard.actors.ports import JobStore
+from callboard.actors.schedules.scheduler import TURN_INTERVAL_SECONDS, Scheduler
 from callboard.actors.settings import Settings
 from callboard.persistence.stores import StoreParts
 from callboard.supervision.child_spec import ChildSpec
@@ -37,7 +38,7 @@ def leader(
     candidate = Candidate(
         node, TrustWindow(settings.leader_trust_window_seconds), settings.poll_lock_retry_interval_seconds
     )
-    duties = leader_duties(settings, parts.store, telemetry, clock)
+    duties = leader_duties(node, settings, parts.store, telemetry, clock)
     return ChildSpec(
         "leader",
         Leader,
@@ -47,12 +48,22 @@ def leader(
     )
 
 
-def leader_duties(settings: Settings, store: JobStore, telemetry: PrometheusTelemetry, clock: Clock) -> Sequence[Duty]:
+def leader_duties(
+    node: str, settings: Settings, store: JobStore, telemetry: PrometheusTelemetry, clock: Clock
+) -> Sequence[Duty]:
     """Return what a node does while it leads, in starting order."""
-    duties = [_retention(settings, store, telemetry)]
+    duties = [_schedules(node, store, telemetry), _retention(settings, store, telemetry)]
     if settings.metrics_port is not None:
         duties.append(_store_summary(store, telemetry, clock))
     return duties
+
+
+def _schedules(node: str, store: JobStore, telemetry: PrometheusTelemetry) -> Duty:
+    def start(leadership: Leadership) -> ChildSpec:
+        scheduler = Scheduler(store, telemetry, leadership.fence, node=node)
+        return duty("schedules", scheduler.turn, interval_seconds=TURN_INTERVAL_SECONDS, jitter=0.3)
+
+    return start
 
 
 def _retention(settings: Settings, store: JobStore, telemetry: PrometheusTelemetry) -> Duty:

@@ -26,10 +26,12 @@ from callboard.actors.jobs.definition import ConfiguredJob, JobDefinition, JobRe
 from callboard.actors.jobs.limits import Limit, LimitScope
 from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import HistoryRow, JobFilter, JobRecord, QueueControl, StoreSummary
+from callboard.actors.schedules.types import Schedule, ScheduleRecord
 from callboard.actors.settings import Settings
 
 from . import ref as asynchronous
 from . import runtime as asynchronous_runtime
+from . import schedules as asynchronous_schedules
 from .ref import JobEvent
 
 R = TypeVar("R")
@@ -142,6 +144,43 @@ class JobRef(Generic[R]):
                 yield event
         finally:
             self._thread.wait_for(_close(events))
+
+
+class Schedules:
+    """``runtime.schedules`` for code without an event loop. See ``callboard.schedules.Schedules``."""
+
+    def __init__(self, thread: _LoopThread, schedules: asynchronous_schedules.Schedules) -> None:
+        self._thread = thread
+        self._schedules = schedules
+
+    def create(
+        self,
+        name: str,
+        job: JobDefinition[Any, Any] | ConfiguredJob[Any, Any],
+        schedule: str | Schedule,
+        /,
+        *args: Any,
+        replace: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Spawn a job again and again from now on."""
+        self._thread.wait_for(self._schedules.create(name, job, schedule, *args, replace=replace, **kwargs))
+
+    def pause(self, name: str) -> None:
+        """Let a schedule spawn nothing."""
+        self._thread.wait_for(self._schedules.pause(name))
+
+    def resume(self, name: str) -> None:
+        """Let a paused schedule go on from now."""
+        self._thread.wait_for(self._schedules.resume(name))
+
+    def delete(self, name: str) -> bool:
+        """Delete a schedule; False if there was none."""
+        return self._thread.wait_for(self._schedules.delete(name))
+
+    def list(self) -> list[ScheduleRecord]:
+        """Return all schedules, by name."""
+        return self._thread.wait_for(self._schedules.list())
 
 
 class Runtime:
@@ -279,6 +318,12 @@ class Runtime:
         """Let pending jobs that wait for their time run at once; returns how many did wait."""
         thread, runtime = self._parts()
         return thread.wait_for(runtime.run_now(job_ids))
+
+    @property
+    def schedules(self) -> Schedules:
+        """What is spawned again and again."""
+        thread, runtime = self._parts()
+        return Schedules(thread, runtime.schedules)
 
     def _parts(self) -> tuple[_LoopThread, asynchronous_runtime.Runtime]:
         if self._thread is None or self._runtime is None:

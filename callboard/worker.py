@@ -29,6 +29,7 @@ from callboard.actors.ports import Telemetry
 from callboard.actors.progress import ProgressBoard
 from callboard.actors.retry import default_wait, next_delay_seconds
 from callboard.actors.running_jobs import RunningJobs
+from callboard.actors.schedules.calls import declared
 from callboard.actors.settings import Settings
 from callboard.actors.system import ActorSystem
 from callboard.actors.waiters import Waiters
@@ -138,7 +139,24 @@ class Worker:
     async def start(self) -> None:
         """Prepare what the actors need. Before they start."""
         await self._parts.store.register_node(self._node)
+        await self._synchronise_schedules()
         self._parts.keeper.start(self._attempts_lost)
+
+    async def _synchronise_schedules(self) -> None:
+        registry = self.environment.registry
+        schedules = declared(registry, self._spawning)
+        done = await self._parts.store.schedules.synchronise(schedules, registry.kinds(), actor=f"node:{self._node}")
+        for name in done.refused:
+            _log.error(
+                "schedule %s of the code is not stored: one of this name was made at run time; delete that one", name
+            )
+        for what, names in (
+            ("new", done.created),
+            ("changed", done.changed),
+            ("not in the code any more", done.deleted),
+        ):
+            if names:
+                _log.info("schedules that are %s: %s", what, ", ".join(names))
 
     # The life of jobs
 

@@ -60,6 +60,7 @@ from .memory_jobs import (
     visible,
 )
 from .memory_leader_lock import MemoryLeaderLock
+from .memory_schedules import MemorySchedules
 
 _FORGET_NODES_AFTER = timedelta(days=1)
 
@@ -84,6 +85,9 @@ class MemoryStore:
         self._freed = False
         self.controls = MemoryControls(clock, lambda: self._hint("controls", ""))
         self.leader_lock = MemoryLeaderLock(clock)
+        self.schedules = MemorySchedules(
+            clock, lambda jobs, actor: self._spawn_all(jobs, actor, None), self.leader_lock.require_term
+        )
 
     async def open(self) -> None:
         """Do nothing: memory is there."""
@@ -102,6 +106,9 @@ class MemoryStore:
         """Insert jobs."""
         if connection is not None:
             raise ConfigurationError("spawn(connection=…) needs PostgreSQL; this is the memory store: leave it out")
+        return self._spawn_all(jobs, actor, parent)
+
+    def _spawn_all(self, jobs: Sequence[NewJob], actor: str, parent: AttemptKey | None) -> list[Spawned]:
         now, controls = self._clock.now(), self.controls.now()
         require_open_queues(jobs, controls)
         require_rooms(quota_checks(jobs, controls.limits), self._jobs.values())

@@ -46,6 +46,8 @@ from .limit_statements import LimitStatements
 from .literals import plain_array, text_array
 from .migrate import check_schema
 from .retention import RetentionStatements, prune
+from .schedule_statements import ScheduleStatements
+from .schedules import PostgresSchedules
 from .statements import Statements
 from .uniqueness import UniqueStatements
 
@@ -86,6 +88,7 @@ class PostgresStore:
         self._unique = UniqueStatements(settings.database_schema)
         self._holders: set[AttemptKey] = set()
         self.controls = PostgresControls(self._limits, self._native)
+        self.schedules = PostgresSchedules(ScheduleStatements(settings.database_schema), self._native, self.spawn)
         self._engine = engine or make_engine(settings)
 
     async def open(self) -> None:

@@ -15,6 +15,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSON, TIMESTAMP
 
 from callboard.actors.jobs.limits import LimitScope
 from callboard.actors.jobs.state import EDGES, TERMINAL, Reason, Status, WaitingOn
+from callboard.actors.schedules.firing import Misfire
+from callboard.actors.schedules.types import ScheduleSource
 
 OLDEST_SERVER: Final = 14
 """The oldest supported major version of PostgreSQL."""
@@ -273,3 +275,33 @@ leadership = sa.Table(
     sa.Column("step_down_term", sa.BigInteger),
     sa.PrimaryKeyConstraint("election", name="leadership_pkey"),
 )
+
+schedules = sa.Table(
+    "schedules",
+    metadata,
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("queue", sa.Text, nullable=False),
+    sa.Column("arguments", JSON, nullable=False),
+    sa.Column("options", JSON, nullable=False),
+    sa.Column("cron", sa.Text),
+    sa.Column("zone", sa.Text, nullable=False),
+    sa.Column("interval_seconds", sa.Double),
+    sa.Column("jitter_seconds", sa.Double, nullable=False),
+    sa.Column("misfire", sa.Text, nullable=False),
+    sa.Column("misfire_grace_seconds", sa.Double, nullable=False),
+    sa.Column("max_catch_up", sa.Integer, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("paused", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("next_tick", _time),
+    sa.Column("next_fire_at", _time),
+    sa.Column("last_tick", _time),
+    sa.Column("last_job_id", sa.Uuid),
+    sa.Column("changed_at", _time, nullable=False, server_default=sa.func.now()),
+    sa.Column("changed_by", sa.Text, nullable=False),
+    sa.PrimaryKeyConstraint("name", name="schedules_pkey"),
+    sa.CheckConstraint("(cron IS NULL) <> (interval_seconds IS NULL)", name="schedules_recurrence"),
+    sa.CheckConstraint(f"misfire IN ({quote_list(Misfire)})", name="schedules_misfire"),
+    sa.CheckConstraint(f"source IN ({quote_list(ScheduleSource)})", name="schedules_source"),
+)
+due_schedules_index = sa.Index("schedules_due", schedules.c.next_fire_at, postgresql_where=sa.text("NOT paused"))

@@ -331,7 +331,7 @@ class Statements:
 
 def names(schema: str) -> dict[str, str]:
     """Return what stands for the names in braces, in a schema."""
-    tables = ("jobs", "history_numbers", "queues", "limits", "permits", "buckets")
+    tables = ("jobs", "history_numbers", "queues", "limits", "permits", "buckets", "schedules")
     return {table: f'"{schema}".{table}' for table in tables} | {
         "history": f'"{schema}".history_batches',
         "schema": f'"{schema}"',

@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, Literal, ParamSpec, TypeVar, overload
 
 from callboard.actors.errors import JobDefinitionError, UnknownJobKind
 from callboard.actors.retry import WaitStrategy
+from callboard.actors.schedules.types import Schedule
 
 from .options import SpawnOptions
 from .signature import JobSignature
@@ -37,6 +38,7 @@ class JobDefinition(Generic[P, R]):
         spawn_options: the options of its spawns, unless a spawn says otherwise.
         retry: the wait strategy between attempts; None takes the runtime's.
         retry_on: exceptions that another attempt may mend.
+        schedule: when it is spawned again and again; None is never.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class JobDefinition(Generic[P, R]):
         retry: WaitStrategy | None,
         retry_on: tuple[type[Exception], ...],
         memory_limit_bytes: int | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -58,6 +61,7 @@ class JobDefinition(Generic[P, R]):
         self.spawn_options = spawn_options
         self.retry = retry
         self.retry_on = retry_on
+        self.schedule = schedule
         self.is_coroutine = inspect.iscoroutinefunction(function)
         self.signature = JobSignature(function)
 
@@ -160,6 +164,7 @@ def job(
     memory_limit_bytes: int | None = None,
     retry: WaitStrategy | None = None,
     retry_on: type[Exception] | tuple[type[Exception], ...] = Exception,
+    schedule: str | Schedule | None = None,
     registry: JobRegistry = default_registry,
     **options: Any,
 ) -> _Decorator:
@@ -176,16 +181,20 @@ def job(
         retry: a tenacity wait strategy for the time between attempts (default: the settings' exponential backoff
             with jitter).
         retry_on: exceptions after which another attempt makes sense (default: every ``Exception``).
+        schedule: spawn it again and again: a cron text, ``"*/5 * * * *"``, or a ``Schedule`` with a time zone, an
+            interval, arguments, ... The schedule is stored, under the job's kind as its name, when a worker starts.
         registry: where workers find it.
         **options: defaults of every spawn, see ``SpawnOptions``: ``queue``, ``priority``, ``max_attempts``
             (default 3), ``timeout_seconds``, ``tags``, ...
 
     Raises:
         JobDefinitionError: the function, the executor or the annotations do not work, or the kind is taken.
-        ConfigurationError: an option is unknown or out of bounds.
+        ConfigurationError: an option is unknown or out of bounds, or the schedule is wrong.
+        InvalidArguments: the schedule's arguments do not fit the function.
     """
     spawn_options = SpawnOptions().override(options)
     exceptions = _check_retries(retry, retry_on)
+    recurring = _check_schedule(schedule)
     if kind is not None:
         _check_kind(kind)
 
@@ -208,7 +217,10 @@ def job(
             retry=retry,
             retry_on=exceptions,
             memory_limit_bytes=memory_limit_bytes,
+            schedule=recurring,
         )
+        if recurring is not None:
+            definition.signature.encode((), recurring.arguments)
         registry.add(definition)
         return definition
 
@@ -227,6 +239,16 @@ def _check_retries(retry: object, retry_on: object) -> tuple[type[Exception], ..
         if not (isinstance(exception, type) and issubclass(exception, Exception)):
             raise JobDefinitionError(f"retry_on: got {exception!r}, expected exception classes, alone or in a tuple")
     return exceptions
+
+
+def _check_schedule(schedule: object) -> Schedule | None:
+    if schedule is None or isinstance(schedule, Schedule):
+        return schedule
+    if isinstance(schedule, str):
+        return Schedule(schedule)
+    raise JobDefinitionError(
+        f"schedule: got {type(schedule).__name__} {schedule!r}, expected a cron text or a Schedule(...)"
+    )
 
 
 def _check_kind(kind: str) -> None:

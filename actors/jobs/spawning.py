@@ -42,13 +42,17 @@ class Spawning:
         Raises:
             InvalidArguments, ConfigurationError, PayloadTooLarge: what came does not fit.
         """
+        return self.call(job, args, kwargs)[0]
+
+    def call(self, job: Spawnable, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[NewJob, SpawnOptions]:
+        """Return the row of one call, as ``one`` does, and the options that it was made with."""
         definition = _definition(job)
         parameters = definition.signature.names
         given = {name: value for name, value in kwargs.items() if name in OPTION_NAMES and name not in parameters}
         arguments = {name: value for name, value in kwargs.items() if name not in given} if given else kwargs
         options = job.spawn_options.override(given)
         text = self._within_limit(definition, definition.signature.encode(args, arguments))
-        return _row(self._new_id(), definition.kind, text, options, _metadata(options))
+        return new_row(self._new_id(), definition.kind, text, options, _metadata(options)), options
 
     def many(
         self, job: Spawnable, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]], options: Mapping[str, Any]
@@ -65,7 +69,7 @@ class Spawning:
                 "spawn_many gives every job the same options; a unique_key fits one job: use spawn"
             )
         encode, new_id = definition.signature.encode, self._new_id
-        first = _row(_NO_ID, definition.kind, "", chosen, _metadata(chosen))
+        first = new_row(_NO_ID, definition.kind, "", chosen, _metadata(chosen))
         kind, queue, others = first.kind, first.queue, first[4:]  # the same for all
         rows = []
         for position, call in enumerate(calls):
@@ -112,7 +116,8 @@ def _unpack(position: int, call: object) -> tuple[tuple[Any, ...], Mapping[str, 
     )
 
 
-def _row(job_id: UUID, kind: str, arguments: str, options: SpawnOptions, metadata: str | None) -> NewJob:
+def new_row(job_id: UUID, kind: str, arguments: str, options: SpawnOptions, metadata: str | None) -> NewJob:
+    """Return the row of one job from validated parts; arguments and metadata as JSON texts."""
     return NewJob(
         id=job_id,
         kind=kind,

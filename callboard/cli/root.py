@@ -19,6 +19,7 @@ from .leader import leader
 from .limit import limit
 from .migrate import migrate
 from .queue import queue
+from .schedule import schedule
 from .status import status
 from .worker import worker
 
@@ -50,5 +51,5 @@ def main() -> None:
     """
 
 
-for command in (demo, dev, worker, migrate, status, job, queue, limit, leader, actor):
+for command in (demo, dev, worker, migrate, status, job, schedule, queue, limit, leader, actor):
     main.add_command(command)
