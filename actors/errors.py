@@ -12,6 +12,8 @@
     ├── UnknownJobKind                a kind that this process has not imported
     ├── QueueFull                     refused for now: a bound on what waits is reached, or a queue is being drained
     ├── DuplicateJob                  another job holds the unique_key, and the spawn asked to be told
+    ├── InvalidBatch                  requests that cannot be sent as a batch
+    ├── BatchNotFound
     ├── JobNotFound
     ├── ResultExpired                 the job completed, and its result was not to be kept any longer
     ├── RuntimeStopped                the runtime is not running (any more)
@@ -138,6 +140,18 @@ class JobNotFound(CallboardError, LookupError):
     def __init__(self, job_id: UUID) -> None:
         super().__init__(f"no job has the id {job_id}: it was never spawned here, or retention has removed it")
         self.job_id = job_id
+
+
+class InvalidBatch(CallboardError, ValueError):
+    """Requests that cannot be sent as a batch: none, malformed, two of one custom_id, or too many. Nothing was sent."""
+
+
+class BatchNotFound(CallboardError, LookupError):
+    """No batch has this id."""
+
+    def __init__(self, batch_id: UUID) -> None:
+        super().__init__(f"no batch has the id {batch_id}: it was never submitted here")
+        self.batch_id = batch_id
 
 
 class RuntimeStopped(CallboardError):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
+from .batches.ports import BatchStore
 from .jobs.controls import Controls
 from .jobs.decide import Policy, Transition
 from .jobs.limits import Limit, LimitScope
@@ -51,6 +52,10 @@ class JobStore(Protocol):
     @property
     def schedules(self) -> ScheduleStore:
         """The schedules."""
+
+    @property
+    def batches(self) -> BatchStore:
+        """LLM batches."""
 
     async def open(self) -> None:
         """Connect and check the server and the schema.

@@ -11,11 +11,15 @@ process that runs one of them, would pay three quarters of its start for what it
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
+from callboard.actors.batches.state import BatchStatus, ItemStatus
+from callboard.actors.batches.types import BatchRecord, BatchRequest, BatchResult
 from callboard.actors.errors import (
+    BatchNotFound,
     CallboardError,
     ConfigurationError,
     DuplicateJob,
     InvalidArguments,
+    InvalidBatch,
     InvalidTransition,
     JobCancelled,
     JobDefinitionError,
@@ -48,10 +52,12 @@ from callboard.actors.schedules.types import Schedule, ScheduleRecord
 from callboard.actors.settings import Settings
 
 if TYPE_CHECKING:
+    from .batch_ref import BatchRef
     from .ref import JobEvent, JobRef, ProgressEvent, TransitionEvent
     from .runtime import Runtime
 
 _LATER: Final = {
+    "BatchRef": ".batch_ref",
     "JobEvent": ".ref",
     "JobRef": ".ref",
     "ProgressEvent": ".ref",
@@ -61,13 +67,21 @@ _LATER: Final = {
 
 __all__ = [
     "Abort",
+    "BatchNotFound",
+    "BatchRecord",
+    "BatchRef",
+    "BatchRequest",
+    "BatchResult",
+    "BatchStatus",
     "CallboardError",
     "ConfigurationError",
     "ConfiguredJob",
     "DuplicateJob",
     "HistoryRow",
     "InvalidArguments",
+    "InvalidBatch",
     "InvalidTransition",
+    "ItemStatus",
     "JobCancelled",
     "JobContext",
     "JobDefinition",

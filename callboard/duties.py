@@ -7,6 +7,10 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from callboard.actors.batches.decide import WEEK_SECONDS, PollPolicy
+from callboard.actors.batches.poller import BatchPoller, PollerSettings
+from callboard.actors.batches.ports import BatchStore
+from callboard.actors.batches.providers import Providers
 from callboard.actors.clock import Clock
 from callboard.actors.errors import StoreUnavailable
 from callboard.actors.jobs.retention import Retention
@@ -30,6 +34,7 @@ def leader(
     node: str,
     settings: Settings,
     parts: StoreParts,
+    providers: Providers,
     current: CurrentLeadership,
     telemetry: PrometheusTelemetry,
     clock: Clock,
@@ -38,7 +43,7 @@ def leader(
     candidate = Candidate(
         node, TrustWindow(settings.leader_trust_window_seconds), settings.poll_lock_retry_interval_seconds
     )
-    duties = leader_duties(node, settings, parts.store, telemetry, clock)
+    duties = leader_duties(node, settings, parts.store, providers, telemetry, clock)
     return ChildSpec(
         "leader",
         Leader,
@@ -49,12 +54,19 @@ def leader(
 
 
 def leader_duties(
-    node: str, settings: Settings, store: JobStore, telemetry: PrometheusTelemetry, clock: Clock
+    node: str,
+    settings: Settings,
+    store: JobStore,
+    providers: Providers,
+    telemetry: PrometheusTelemetry,
+    clock: Clock,
 ) -> Sequence[Duty]:
     """Return what a node does while it leads, in starting order."""
     duties = [_schedules(node, store, telemetry), _retention(settings, store, telemetry)]
     if settings.metrics_port is not None:
         duties.append(_store_summary(store, telemetry, clock))
+    if settings.enable_batch_job_polling:
+        duties.append(_batch_poller(settings, store.batches, providers, telemetry, clock))
     return duties
 
 
@@ -62,6 +74,22 @@ def _schedules(node: str, store: JobStore, telemetry: PrometheusTelemetry) -> Du
     def start(leadership: Leadership) -> ChildSpec:
         scheduler = Scheduler(store, telemetry, leadership.fence, node=node)
         return duty("schedules", scheduler.turn, interval_seconds=TURN_INTERVAL_SECONDS, jitter=0.3)
+
+    return start
+
+
+def _batch_poller(
+    settings: Settings, store: BatchStore, providers: Providers, telemetry: PrometheusTelemetry, clock: Clock
+) -> Duty:
+    interval_seconds = settings.poll_running_llm_batches_interval_seconds
+    policy = PollPolicy(
+        interval_seconds=interval_seconds, lookback_seconds=settings.batch_job_polling_lookback_weeks * WEEK_SECONDS
+    )
+    how = PollerSettings(policy, settings.batch_job_polling_batch_size, settings.llm_request_timeout_seconds)
+
+    def start(leadership: Leadership) -> ChildSpec:
+        poller = BatchPoller(store, providers, how, telemetry.batches, clock, leadership.fence)
+        return duty("batch_poller", poller.poll, interval_seconds=interval_seconds)
 
     return start
 

@@ -13,6 +13,9 @@ from uuid import UUID
 
 import pykka
 
+from callboard.actors.batches.ports import BatchStore
+from callboard.actors.batches.provider import BatchProvider
+from callboard.actors.batches.providers import Providers
 from callboard.actors.clock import Clock, SystemClock
 from callboard.actors.errors import ConfigurationError, RuntimeStopped, StoreUnavailable
 from callboard.actors.executors.job_finder import refuse_while_importing
@@ -36,6 +39,8 @@ from callboard.supervision.metrics import PrometheusTelemetry
 from callboard.supervision.supervisor_messages import CountChildren, TerminateChild
 
 from . import tree
+from .batch_client import BatchClient
+from .batch_desk import BatchDesk
 from .client import JobClient
 from .incarnation import Incarnation
 from .worker import Worker
@@ -46,7 +51,7 @@ _NO_JOB = UUID(int=0)
 _NO_STATISTICS = SystemStatistics({}, {})
 
 
-class Runtime(JobClient):
+class Runtime(JobClient, BatchClient):
     """Callboard in one process; an async context manager that runs on the event loop where it is entered.
 
     ::
@@ -62,6 +67,7 @@ class Runtime(JobClient):
         parts: the store; default PostgreSQL at ``settings.database_url``. ``callboard.testing`` passes the memory one.
         clock: the time.
         incarnation: what a parent process has decided for this one; default: nothing, as there is none.
+        providers: who runs LLM batches, by name, beside (or in the place of) ``anthropic`` and ``openai``.
 
     Attributes:
         settings: as given.
@@ -82,6 +88,7 @@ class Runtime(JobClient):
         parts: StoreParts | None = None,
         clock: Clock | None = None,
         incarnation: Incarnation | None = None,
+        providers: Mapping[str, BatchProvider] | None = None,
     ) -> None:
         self.settings = settings or Settings()
         if parts is None and self.settings.database_url is None:
@@ -111,6 +118,7 @@ class Runtime(JobClient):
             actor=f"{'node' if work else 'client'}:{self.node}",
             poll_interval_seconds=self.settings.poll_interval_seconds,
         )
+        self._providers = Providers(providers or {}, request_timeout_seconds=self.settings.llm_request_timeout_seconds)
         self._system: ActorSystem | None = None
         self._worker: Worker | None = None
         self._endpoint: Endpoint | None = None
@@ -213,6 +221,7 @@ class Runtime(JobClient):
                 beat=self._beat,
                 check_store=self._check_store if self._work or serves_metrics else None,
                 on_hint=self._on_hint,
+                providers=self._providers,
                 leadership=self._leadership,
                 telemetry=self.telemetry,
                 clock=self._clock,
@@ -225,6 +234,15 @@ class Runtime(JobClient):
         except pykka.ActorDeadError as error:
             ended = await root.termination()
             raise ended.exception or error from error
+
+    @property
+    def batch_store(self) -> BatchStore:
+        """The batches of a started runtime. Raises ``RuntimeStopped``."""
+        return self.store.batches
+
+    @property
+    def _batch_desk(self) -> BatchDesk:
+        return BatchDesk(self.batch_store, self._providers, self.settings, actor=self._actor)
 
     async def _watch_root(self, root: EventRef[Any]) -> None:
         ended = await root.termination()
@@ -278,6 +296,7 @@ class Runtime(JobClient):
         worker = None if system is None else self._worker  # which hears of cancelled jobs, and of hurry, until drained
         async with AsyncExitStack() as stack:  # the last one first, each whatever became of the others
             stack.push_async_callback(self._parts.store.close)
+            stack.push_async_callback(self._providers.close)
             if self._admin is not None:
                 stack.push_async_callback(self._admin.stop)
             stack.push_async_callback(self.stop_serving)

@@ -17,10 +17,12 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
+from callboard.actors.batches.state import BatchStatus
+from callboard.actors.batches.types import BatchRecord, BatchResult
 from callboard.actors.errors import ConfigurationError, RuntimeStopped, WouldDeadlock
 from callboard.actors.jobs.definition import ConfiguredJob, JobDefinition, JobRegistry, default_registry
 from callboard.actors.jobs.limits import Limit, LimitScope
@@ -29,9 +31,11 @@ from callboard.actors.jobs.types import HistoryRow, JobFilter, JobRecord, QueueC
 from callboard.actors.schedules.types import Schedule, ScheduleRecord
 from callboard.actors.settings import Settings
 
+from . import batch_ref as asynchronous_batches
 from . import ref as asynchronous
 from . import runtime as asynchronous_runtime
 from . import schedules as asynchronous_schedules
+from .batch_desk import Requests
 from .ref import JobEvent
 
 R = TypeVar("R")
@@ -183,6 +187,50 @@ class Schedules:
         return self._thread.wait_for(self._schedules.list())
 
 
+class BatchRef:
+    """``callboard.BatchRef`` for code without an event loop. See there.
+
+    Attributes:
+        id: the batch's id.
+        provider: who runs it.
+    """
+
+    def __init__(self, thread: _LoopThread, ref: asynchronous_batches.BatchRef) -> None:
+        self._thread = thread
+        self._ref = ref
+        self.id = ref.id
+        self.provider = ref.provider
+
+    def __repr__(self) -> str:
+        return repr(self._ref)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BatchRef) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def record(self) -> BatchRecord:
+        """Read everything that is stored about the batch, without its items."""
+        return self._thread.wait_for(self._ref.record())
+
+    def status(self) -> BatchStatus:
+        """Read the batch's status."""
+        return self._thread.wait_for(self._ref.status())
+
+    def ended(self, timeout: float | None = None) -> BatchRecord:
+        """Wait for the batch's end. See ``callboard.BatchRef.ended``."""
+        return self._thread.wait_for(self._ref.ended(timeout))
+
+    def results(self, timeout: float | None = None) -> list[BatchResult]:
+        """Wait for the batch's end; return every request and what became of it. See ``callboard.BatchRef.results``."""
+        return self._thread.wait_for(self._ref.results(timeout))
+
+    def cancel(self) -> bool:
+        """Cancel the batch. See ``callboard.BatchRef.cancel``."""
+        return self._thread.wait_for(self._ref.cancel())
+
+
 class Runtime:
     """``callboard.Runtime`` for code without an event loop; a context manager. See there for every argument.
 
@@ -324,6 +372,35 @@ class Runtime:
         """What is spawned again and again."""
         thread, runtime = self._parts()
         return Schedules(thread, runtime.schedules)
+
+    def submit_batch(self, provider: str, requests: Requests, *, endpoint: str | None = None) -> BatchRef:
+        """Submit requests to a provider as one batch. See ``callboard.Runtime.submit_batch``."""
+        thread, runtime = self._parts()
+        return BatchRef(thread, thread.wait_for(runtime.submit_batch(provider, requests, endpoint=endpoint)))
+
+    def submit_batches(self, provider: str, requests: Requests, *, endpoint: str | None = None) -> list[BatchRef]:
+        """Submit requests as several batches. See ``callboard.Runtime.submit_batches``."""
+        thread, runtime = self._parts()
+        refs = thread.wait_for(runtime.submit_batches(provider, requests, endpoint=endpoint))
+        return [BatchRef(thread, ref) for ref in refs]
+
+    def get_batch(self, batch_id: UUID) -> BatchRef:
+        """Return a reference to an existing batch. See ``callboard.Runtime.get_batch``."""
+        thread, runtime = self._parts()
+        return BatchRef(thread, thread.wait_for(runtime.get_batch(batch_id)))
+
+    def batches(
+        self,
+        *,
+        statuses: Collection[BatchStatus] = (),
+        provider: str | None = None,
+        limit: int = 100,
+        before: UUID | None = None,
+    ) -> list[BatchRecord]:
+        """List batches, newest first. See ``callboard.Runtime.batches``."""
+        thread, runtime = self._parts()
+        listing = runtime.batches(statuses=statuses, provider=provider, limit=limit, before=before)
+        return thread.wait_for(listing)
 
     def _parts(self) -> tuple[_LoopThread, asynchronous_runtime.Runtime]:
         if self._thread is None or self._runtime is None:

@@ -18,7 +18,8 @@
     └── leader               takes part in elections, only where jobs run
         └── duties           one_for_one, while this node leads (duties.py)
             ├── retention        deletes what was kept for long enough
-            └── store_summary    counts for /metrics
+            ├── store_summary    counts for /metrics
+            └── batch_poller     follows LLM batches, where that is enabled
 
 Children start in this order and end in the opposite one: nobody claims before somebody can write and rescue.
 
@@ -37,6 +38,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from callboard.actors.batches.providers import Providers
 from callboard.actors.claimer import Claimer
 from callboard.actors.clock import Clock
 from callboard.actors.errors import StoreError
@@ -89,6 +91,7 @@ class Parts:
         beat: shows that the event loop lives.
         check_store: None where nobody asks.
         on_hint: takes the database's wake-ups.
+        providers: who runs LLM batches.
         leadership: whether this process leads.
         telemetry: measurements.
         clock: the time.
@@ -102,6 +105,7 @@ class Parts:
     beat: Action
     check_store: Action | None
     on_hint: Callable[[str, str], None]
+    providers: Providers
     leadership: CurrentLeadership
     telemetry: PrometheusTelemetry
     clock: Clock
@@ -147,7 +151,11 @@ def children(parts: Parts) -> list[ChildSpec]:
         specs.append(_periodic("store_check", parts.check_store, STORE_CHECK_SECONDS, jitter=0.2))
     specs.append(ChildSpec("listener", Listener, (parts.store.wake_ups, parts.on_hint)))
     if parts.worker is not None:
-        specs.append(duties.leader(parts.node, settings, parts.store, parts.leadership, parts.telemetry, parts.clock))
+        specs.append(
+            duties.leader(
+                parts.node, settings, parts.store, parts.providers, parts.leadership, parts.telemetry, parts.clock
+            )
+        )
     return specs
 
 

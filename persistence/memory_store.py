@@ -47,6 +47,7 @@ from callboard.actors.jobs.uniqueness import Resolution, resolve
 
 from .families import cancelled_jobs, require_living_parent, require_running_attempt
 from .literals import json_text
+from .memory_batches import MemoryBatches
 from .memory_controls import MemoryControls, holder, require_no_duplicates, require_rooms
 from .memory_jobs import (
     check_json,
@@ -87,6 +88,9 @@ class MemoryStore:
         self.leader_lock = MemoryLeaderLock(clock)
         self.schedules = MemorySchedules(
             clock, lambda jobs, actor: self._spawn_all(jobs, actor, None), self.leader_lock.require_term
+        )
+        self.batches = MemoryBatches(
+            clock, lambda batch_id: self._hint("batch", str(batch_id)), self.leader_lock.require_term
         )
 
     async def open(self) -> None:

@@ -13,6 +13,9 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSON, TIMESTAMP
 
+from callboard.actors.batches.state import EDGES as BATCH_EDGES
+from callboard.actors.batches.state import UNFINISHED as UNFINISHED_BATCHES
+from callboard.actors.batches.state import BatchStatus, ItemStatus
 from callboard.actors.jobs.limits import LimitScope
 from callboard.actors.jobs.state import EDGES, TERMINAL, Reason, Status, WaitingOn
 from callboard.actors.schedules.firing import Misfire
@@ -50,6 +53,22 @@ def edge_check() -> str:
 def forbidden_change() -> str:
     """Return the trigger condition that an UPDATE of a job's status takes an edge that does not exist."""
     edges = _pairs((source, target) for source, target in EDGES if source is not None)
+    return f"old.status <> new.status AND old.status || '>' || new.status NOT IN (\n{edges}\n     )"
+
+
+def batch_status_check(column: str = "status") -> str:
+    """Return the SQL condition that a column holds the status of a batch."""
+    return f"{column} IN ({quote_list(BatchStatus)})"
+
+
+def item_status_check(column: str = "status") -> str:
+    """Return the SQL condition that a column holds the status of a batch's item."""
+    return f"{column} IN ({quote_list(ItemStatus)})"
+
+
+def forbidden_batch_change() -> str:
+    """Return the trigger condition that an UPDATE of a batch's status takes an edge that does not exist."""
+    edges = _pairs((source, target) for source, targets in BATCH_EDGES.items() for target in sorted(targets))
     return f"old.status <> new.status AND old.status || '>' || new.status NOT IN (\n{edges}\n     )"
 
 
@@ -305,3 +324,71 @@ schedules = sa.Table(
     sa.CheckConstraint(f"source IN ({quote_list(ScheduleSource)})", name="schedules_source"),
 )
 due_schedules_index = sa.Index("schedules_due", schedules.c.next_fire_at, postgresql_where=sa.text("NOT paused"))
+batches = sa.Table(
+    "batches",
+    metadata,
+    sa.Column("id", sa.Uuid, nullable=False),
+    sa.Column("created_at", _time, nullable=False, server_default=sa.func.now()),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("endpoint", sa.Text),
+    sa.Column("total_items", sa.Integer, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("provider_batch_id", sa.Text),
+    sa.Column("collected_items", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("stray_items", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("submissions", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("submitted_at", _time),
+    sa.Column("next_poll_at", _time, nullable=False),
+    sa.Column("polled_at", _time),
+    sa.Column("expires_at", _time),
+    sa.Column("provider_ended_at", _time),
+    sa.Column("cancel_requested_at", _time),
+    sa.Column("cancel_requested_by", sa.Text),
+    sa.Column("cancel_sent_at", _time),
+    sa.Column("finished_at", _time),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("short_reads", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("provider_status", sa.Text),
+    sa.Column("provider_counts", JSON(none_as_null=True)),
+    sa.Column("last_error", sa.Text),
+    sa.PrimaryKeyConstraint("id", name="batches_pkey"),
+    sa.CheckConstraint(batch_status_check(), name="batches_status"),
+    sa.CheckConstraint("collected_items <= total_items", name="batches_collected"),
+)
+UNFINISHED_BATCHES_SQL: Final = quote_list(status for status in BatchStatus if status in UNFINISHED_BATCHES)
+provider_batch_index = sa.Index("batches_provider_batch", batches.c.provider, batches.c.provider_batch_id, unique=True)
+due_batches_index = sa.Index(
+    "batches_due",
+    batches.c.polled_at.asc().nulls_first(),
+    batches.c.id,
+    postgresql_where=sa.text(f"status IN ({UNFINISHED_BATCHES_SQL})"),
+)
+
+batch_items = sa.Table(
+    "batch_items",
+    metadata,
+    sa.Column("batch_id", sa.Uuid, nullable=False),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("custom_id", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False, server_default=ItemStatus.PENDING.value),
+    sa.Column("updated_at", _time),
+    sa.Column("request", JSON(none_as_null=True), nullable=False),
+    sa.Column("result", JSON(none_as_null=True)),
+    sa.Column("error", JSON(none_as_null=True)),
+    sa.PrimaryKeyConstraint("batch_id", "position", name="batch_items_pkey"),
+    sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name="batch_items_batch", ondelete="CASCADE"),
+    sa.CheckConstraint(item_status_check(), name="batch_items_status"),
+)
+custom_id_index = sa.Index("batch_items_custom_id", batch_items.c.batch_id, batch_items.c.custom_id, unique=True)
+
+batch_strays = sa.Table(
+    "batch_strays",
+    metadata,
+    sa.Column("batch_id", sa.Uuid, nullable=False),
+    sa.Column("wire_id", sa.Text, nullable=False),
+    sa.Column("received_at", _time, nullable=False, server_default=sa.func.now()),
+    sa.Column("content", JSON(none_as_null=True), nullable=False),
+    sa.PrimaryKeyConstraint("batch_id", "wire_id", name="batch_strays_pkey"),
+    sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name="batch_strays_batch", ondelete="CASCADE"),
+)

@@ -1,7 +1,7 @@
 """Every metric family that ``/metrics`` shows, as data.
 
 docs/metrics.md is made from this list, the collectors build their families from it, and the tests hold each against
-it. Families of parts that do not exist yet (batch polling, connection pool, webhooks) join with them.
+it. Families of parts that do not exist yet (connection pool, webhooks) join with them.
 
 Rules (Prometheus' naming and instrumentation guides, checked by tests and by ``promtool check metrics``): one prefix;
 base units with the unit in the name; counters and only they end in ``_total``; moments are exported as timestamps, so
@@ -16,6 +16,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, get_args
 
+from callboard.actors.batches.breaker import BreakerState
+from callboard.actors.batches.metrics import CycleOutcome, PollStage
+from callboard.actors.batches.state import OUTCOMES
+from callboard.actors.batches.state import TERMINAL as TERMINAL_BATCHES
 from callboard.actors.dead_letters import DeadLetterReason
 from callboard.actors.executors.process_limits import ProcessEnd
 from callboard.actors.jobs.state import EDGES, TERMINAL, UNFINISHED, Reason, Status
@@ -342,6 +346,56 @@ LEADER_LOCK_LOST: Final = _counter(
     Label("reason", _values(get_args(LockLoss))),
 )
 
+# LLM batches
+_PROVIDER = Label("provider")
+BATCH_POLL_START: Final = _gauge("batch_poll_start_timestamp_seconds", "When the last cycle of polling began.")
+BATCH_POLL_BATCHES: Final = _gauge("batch_poll_batches", "Batches that were due in the last cycle.", _PROVIDER)
+BATCH_POLL_RUNNING: Final = _gauge(
+    "batch_poll_running_batches", "Batches that had not ended after the last cycle.", _PROVIDER
+)
+BATCH_POLL_COMPLETED: Final = _gauge(
+    "batch_poll_completed_batches", "Batches that ended in the last cycle, in whatever status.", _PROVIDER
+)
+BATCH_POLL_UPDATED_ITEMS: Final = _gauge(
+    "batch_poll_updated_items", "Items that got their outcome in the last cycle.", _PROVIDER
+)
+BATCH_POLL_LAST_SUCCESS: Final = _gauge(
+    "batch_poll_last_success_timestamp_seconds", "End of the last cycle in which nothing failed."
+)
+BATCH_POLL_CYCLES: Final = _counter(
+    "batch_poll_cycles_total",
+    "Cycles of polling: all went well, something failed (partial), or nothing could be done (error).",
+    Label("outcome", _values(get_args(CycleOutcome))),
+)
+BATCH_POLL_ERRORS: Final = _counter(
+    "batch_poll_errors_total", "Failures of polls.", _PROVIDER, Label("stage", _values(get_args(PollStage)))
+)
+BATCH_POLL_UNRECOGNIZED: Final = _counter(
+    "batch_poll_unrecognized_total", "Answers with a status that this version does not know.", _PROVIDER
+)
+BATCHES_FINISHED: Final = _counter(
+    "batches_finished_total",
+    "Batches that ended.",
+    _PROVIDER,
+    Label("status", _values(TERMINAL_BATCHES)),
+)
+BATCH_ITEMS_UPDATED: Final = _counter(
+    "batch_items_updated_total",
+    "Items that got their outcome.",
+    _PROVIDER,
+    Label("result", _values(OUTCOMES)),
+)
+BATCH_POLL_SECONDS: Final = _histogram("batch_poll_cycle_seconds", "Length of a cycle of polling.", JOB_BUCKETS)
+BREAKER_STATE: Final = _gauge(
+    "circuit_breaker_state",
+    "One-hot: whether calls of a provider are let through.",
+    Label("breaker"),
+    Label("state", _values(BreakerState)),
+)
+BREAKER_TRANSITIONS: Final = _counter(
+    "circuit_breaker_transitions_total", "State changes.", Label("breaker"), Label("to_state", _values(BreakerState))
+)
+
 # Database
 DB_QUERY_SECONDS: Final = _histogram(
     "db_query_seconds", "The store's own statements, by fixed name.", FAST_BUCKETS, _OPERATION
@@ -359,7 +413,9 @@ METRICS_REFRESH_ERRORS: Final = _counter("metrics_refresh_errors_total", "Refres
 METRICS_LABEL_OVERFLOW: Final = _counter(
     "metrics_label_overflow_total",
     "Measurements shown as 'other' because the label has too many values.",
-    Label("label", _values({"actor_type", "kind", "operation", "process", "queue", "supervisor"})),
+    Label(
+        "label", _values({"actor_type", "breaker", "kind", "operation", "process", "provider", "queue", "supervisor"})
+    ),
 )
 
 SECTIONS: Final[dict[str, tuple[MetricFamily, ...]]] = {
@@ -406,6 +462,22 @@ SECTIONS: Final[dict[str, tuple[MetricFamily, ...]]] = {
         LEADER_LOCK_ACQUIRED,
         LEADER_LOCK_RENEWED,
         LEADER_LOCK_LOST,
+    ),
+    "LLM batches": (
+        BATCH_POLL_START,
+        BATCH_POLL_BATCHES,
+        BATCH_POLL_RUNNING,
+        BATCH_POLL_COMPLETED,
+        BATCH_POLL_UPDATED_ITEMS,
+        BATCH_POLL_LAST_SUCCESS,
+        BATCH_POLL_CYCLES,
+        BATCH_POLL_ERRORS,
+        BATCH_POLL_UNRECOGNIZED,
+        BATCHES_FINISHED,
+        BATCH_ITEMS_UPDATED,
+        BATCH_POLL_SECONDS,
+        BREAKER_STATE,
+        BREAKER_TRANSITIONS,
     ),
     "Database": (DB_QUERY_SECONDS,),
     "The metrics themselves": (

@@ -28,8 +28,8 @@ _LATER = """\
 ## Not there yet
 
 These families come with the parts that fill them: sent messages and times of actors, `dead_letters_stored`,
-escalations of supervisors, `queue_paused`, batch polling, connection pool and listener, background tasks and
-the lag of the event loop, quotas, breakers, back-pressure, webhooks, and the CPU and memory ratios.
+escalations of supervisors, `queue_paused`, connection pool and listener, background tasks and
+the lag of the event loop, quotas, back-pressure, webhooks, and the CPU and memory ratios.
 
 ## Alerts
 

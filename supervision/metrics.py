@@ -19,6 +19,7 @@ from callboard.actors.jobs.types import ClaimedJob, StoreSummary
 from callboard.actors.statistics import ActorClassStatistics, SystemStatistics
 
 from . import metric_list as families
+from .batch_metrics import BatchMetrics
 from .leader_metrics import LeaderMetrics
 from .metric_list import Label, MetricFamily
 from .metric_series import Distribution, LabelGuard, LabelValues, Numbers, new_metric
@@ -73,6 +74,7 @@ class PrometheusTelemetry(Collector):
 
     Attributes:
         leader: takes the measurements of elections; None without ``leads``.
+        batches: takes the measurements of LLM batches.
         registry: a registry of its own, with these families and those of the process, the interpreter and its garbage
             collector. A host application may also register the telemetry itself in a registry that it has.
     """
@@ -94,6 +96,7 @@ class PrometheusTelemetry(Collector):
         self._lock = Lock()
         self._guard = LabelGuard()
         self.leader = None if leads is None else LeaderMetrics(leads, self._guard)
+        self.batches = BatchMetrics(self._guard)
         self._attempts = Distribution(_ATTEMPT_LABELS, families.JOB_BUCKETS, self._guard)
         self._claims = Distribution((_KIND, _QUEUE), families.WAIT_BUCKETS, self._guard)
         self._statement_times = Distribution(families.DB_QUERY_SECONDS.labels, families.FAST_BUCKETS, self._guard)
@@ -289,6 +292,7 @@ class PrometheusTelemetry(Collector):
             yield from self.leader.metrics()
         if self._leads is None or self._leads():
             yield from refreshed
+        yield from self.batches.metrics()
         yield _counted(families.METRICS_LABEL_OVERFLOW, overflows)
 
     def _add(self, family: MetricFamily, *labels: str, amount: float = 1) -> None:

@@ -10,6 +10,7 @@ import click
 from callboard import CallboardError
 
 from .actor import actor
+from .batch import batch
 from .command import VERBOSE, Command
 from .demo import demo
 from .dev import dev
@@ -51,5 +52,5 @@ def main() -> None:
     """
 
 
-for command in (demo, dev, worker, migrate, status, job, schedule, queue, limit, leader, actor):
+for command in (demo, dev, worker, migrate, status, job, schedule, queue, limit, batch, leader, actor):
     main.add_command(command)

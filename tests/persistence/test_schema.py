@@ -18,7 +18,16 @@ from callboard.actors.jobs.identifier import uuid7
 from callboard.actors.jobs.state import EDGES, TERMINAL, Reason, Status
 from callboard.persistence.engine import make_sync_engine
 from callboard.persistence.migrate import migration_sql
-from callboard.persistence.schema import edge_check, forbidden_change, metadata, reason_check, status_check
+from callboard.persistence.schema import (
+    batch_status_check,
+    edge_check,
+    forbidden_batch_change,
+    forbidden_change,
+    item_status_check,
+    metadata,
+    reason_check,
+    status_check,
+)
 
 Connection = psycopg.Connection[Any]
 
@@ -56,7 +65,18 @@ def test_the_migration_is_what_the_metadata_says(database_url: str) -> None:
         assert compare_metadata(context, metadata) == []
 
 
-@pytest.mark.parametrize("make", [status_check, edge_check, reason_check, forbidden_change])
+@pytest.mark.parametrize(
+    "make",
+    [
+        status_check,
+        edge_check,
+        reason_check,
+        forbidden_change,
+        batch_status_check,
+        item_status_check,
+        forbidden_batch_change,
+    ],
+)
 def test_the_guards_in_the_migration_are_those_of_the_state_machine(make: Any) -> None:
     assert squeezed(make()) in squeezed(migration_sql())
 
