@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from callboard.actors.batches.breaker import BreakerState
+from callboard.actors.batches.metrics import BatchPollingMetrics
+from callboard.actors.batches.state import BatchStatus, ItemStatus
 from callboard.actors.dead_letters import DeadLetterReason
 from callboard.actors.jobs.retention import Pruned
 from callboard.actors.jobs.state import Reason, Status
@@ -64,6 +67,20 @@ def filled() -> PrometheusTelemetry:
     telemetry.leader.lock_lost("expired")
     telemetry.leader.lock_acquired(AT)
     telemetry.leader.lock_proved(AT)
+    cycle = BatchPollingMetrics(AT)
+    for provider in ("anthropic", "anthropic", "openai"):
+        cycle.found(provider)
+    cycle.still_running("openai")
+    cycle.ended("anthropic")
+    cycle.items_updated("anthropic", 200)
+    cycle.failed("openai", "results")
+    cycle.unrecognized["openai"] += 1
+    telemetry.batches.batches_polled(cycle, 1.5)
+    telemetry.batches.batches_polled(BatchPollingMetrics(AT), 0.5)
+    telemetry.batches.batches_polled(cycle, 1.5)
+    telemetry.batches.batch_ended("anthropic", BatchStatus.COMPLETED)
+    telemetry.batches.batch_items_updated("anthropic", ItemStatus.SUCCEEDED, 200)
+    telemetry.batches.breaker_changed("openai", BreakerState.OPEN)
     telemetry.jobs_created("embed", "default", 3)
     telemetry.jobs_claimed([claimed("embed", "default", 0.2), claimed("embed", "default", 3)])
     telemetry.attempt_ended("embed", "default", Status.COMPLETED, Reason.SUCCEEDED, 0.5)
@@ -336,3 +353,22 @@ def test_what_the_leader_measures_is_shown_and_the_moments_go_with_the_lock():
 def test_the_leader_telemetry_is_the_one_that_the_actor_wants():
     telemetry: LeaderTelemetry = PrometheusTelemetry(version="1", leads=lambda: False).leader
     assert telemetry is not None
+
+
+def test_the_last_cycle_of_polling_is_shown_by_provider(filled: PrometheusTelemetry) -> None:
+    def value(name: str, **labels: str) -> float | None:
+        return filled.registry.get_sample_value(f"callboard_{name}", labels)
+
+    assert value("batch_poll_start_timestamp_seconds") == AT.timestamp()
+    assert value("batch_poll_batches", provider="anthropic") == 2
+    assert value("batch_poll_running_batches", provider="openai") == 1
+    assert value("batch_poll_running_batches", provider="anthropic") == 0
+    assert value("batch_poll_completed_batches", provider="anthropic") == 1
+    assert value("batch_poll_updated_items", provider="anthropic") == 200
+    assert value("batch_poll_last_success_timestamp_seconds") == AT.timestamp() + 0.5
+    outcomes = {outcome: value("batch_poll_cycles_total", outcome=outcome) for outcome in ("ok", "partial", "error")}
+    assert outcomes == {"ok": 1, "partial": 2, "error": 0}
+    assert value("batch_poll_errors_total", provider="openai", stage="results") == 2
+    assert value("batches_finished_total", provider="anthropic", status="failed") == 0
+    states = {state: value("circuit_breaker_state", breaker="openai", state=state) for state in BreakerState}
+    assert states == {"closed": 0, "open": 1, "half_open": 0}
