@@ -115,11 +115,8 @@ async def _serve(
         raise SupervisorGaveUp(
             "the root supervisor gave up: parts of this worker crashed too often, see the log above; start it again"
         )
-    _log.info(
-        "stopping: running jobs have %.0f s to end; a second signal cuts that short, a third ends at once",
-        settings.drain_timeout_seconds,
-    )
-    requests.on_second(lambda: _hurry(runtime))
+    _log.info("stopping: running jobs have %.0f s to end%s", settings.drain_timeout_seconds, requests.advice)
+    requests.on_second(lambda: _hurry(runtime, requests))
     await runtime.stop()
     gave_up.cancel()
     _log.info("stopped")
@@ -137,6 +134,6 @@ async def _started(runtime: Runtime, stop: asyncio.Task[None]) -> bool:
     return False
 
 
-def _hurry(runtime: Runtime) -> None:
-    _log.warning("second signal: jobs that still run are told to end, and go back to their queues uncounted")
+def _hurry(runtime: Runtime, requests: StopRequests) -> None:
+    _log.warning("%s: jobs that still run are told to end, and go back to their queues uncounted", requests.hurried)
     runtime.stop_waiting_for_jobs()

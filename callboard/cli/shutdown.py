@@ -14,7 +14,15 @@ _LAST: Final = 3
 
 
 class StopRequests:
-    """Whether this process is to stop, and to hurry. Requests may come from threads and from signal handlers."""
+    """Whether this process is to stop, and to hurry. Requests may come from threads and from signal handlers.
+
+    Attributes:
+        advice: what the log of a stop says of further requests.
+        hurried: what it calls the second one.
+    """
+
+    advice = ""
+    hurried = "told to hurry"
 
     def __init__(self) -> None:
         self._count = 0
@@ -64,6 +72,9 @@ class ShutdownSignals(StopRequests):
 
     Handlers are Python's own and not the loop's, which may hang. Of the main thread, as signals are.
     """
+
+    advice = "; a second signal cuts that short, a third ends at once"
+    hurried = "second signal"
 
     def __init__(self) -> None:
         super().__init__()

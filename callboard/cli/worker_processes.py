@@ -235,15 +235,16 @@ class _Parent:
             raise self._failure(end, was_ready=started.exception() is None)
         self._health.draining()
         _log.info(
-            "stopping %d processes: jobs have %.0f s to end; a second signal cuts that short, a third ends at once",
+            "stopping %d processes: jobs have %.0f s to end%s",
             len(self._places),
             self._settings.drain_timeout_seconds,
+            signals.advice,
         )
         # All at once, so that it takes one drain timeout and not one each. The supervisor first: it must not restart
         # those that end before it comes to them.
         root.shutdown()
         self._begin_end()
-        signals.on_second(self._hurry)
+        signals.on_second(partial(self._hurry, signals))
         await asyncio.gather(ended, started, return_exceptions=True)
         _log.info("stopped")
 
@@ -293,8 +294,8 @@ class _Parent:
         code = known.get((last and last.exit_code) or ExitCode.FAILED, ExitCode.FAILED)
         return WorkerProcessFailed(f"a worker process did not start: {reason}", code=code)
 
-    def _hurry(self) -> None:
-        _log.warning("second signal: jobs that still run are told to end, and go back to their queues uncounted")
+    def _hurry(self, signals: ShutdownSignals) -> None:
+        _log.warning("%s: all processes are told to hurry", signals.hurried)
         for place in self._places:
             place.hurry()
 
