@@ -95,6 +95,7 @@ class Worker:
         self._start_job: StartJob
         self._rescue_after = clock.monotonic()
         self._cancelled_early: dict[UUID, None] = {}
+        self._in_haste = False
         self._progress = ProgressBoard()
         self.outbox = Outbox()
         self.running = RunningJobs(settings.queues)
@@ -194,11 +195,13 @@ class Worker:
         self.running.close()
         ending = self._loop.time() + timeout_seconds
         await self._end_claim(timeout_seconds)
-        if await self._empty_within(max(0.0, ending - self._loop.time())):
+        # In haste, a claim that has just come back has brought jobs that nobody has told to end.
+        if await self._empty_within(0.0 if self._in_haste else max(0.0, ending - self._loop.time())):
             return
-        _log.warning(
-            "%d jobs have not ended within %.1f s: they go back to their queues", len(self.running), timeout_seconds
-        )
+        if not self._in_haste:
+            _log.warning(
+                "%d jobs have not ended within %.1f s: they go back to their queues", len(self.running), timeout_seconds
+            )
         self.running.stop_all(StopAttempt(StopCause.SHUTDOWN))
         if not await self._empty_within(self._settings.cancel_grace_seconds + LAST_WRITES_SECONDS):
             _log.error(
@@ -224,7 +227,9 @@ class Worker:
         await self._empty_within(self._settings.cancel_grace_seconds + 1.0)
 
     def put_back_now(self) -> None:
-        """Cancel a drain's waiting: running jobs are told to end and go back to their queues."""
+        """Cancel a drain's waiting, also of one that begins later: running jobs are told to end and go back."""
+        self._in_haste = True
+        self.running.close()  # or what goes back is claimed again
         self.running.stop_all(StopAttempt(StopCause.SHUTDOWN))
 
     async def stop(self) -> None:

@@ -166,6 +166,30 @@ async def test_what_does_not_end_in_time_goes_back_uncounted(
     assert history[-1].reason is Reason.SHUTDOWN
 
 
+async def test_haste_before_the_stop_has_begun_is_not_forgotten(settings: Settings, registry: JobRegistry) -> None:
+    started = asyncio.Event()
+    attempts: list[JobContext] = []
+
+    @job(registry=registry)
+    async def waits(ctx: JobContext) -> None:
+        attempts.append(ctx)
+        started.set()
+        await asyncio.Event().wait()
+
+    async with Runtime(settings, work=False) as client:
+        async with Runtime(settings, registry=registry) as runtime:
+            ref = await runtime.spawn(waits)
+            await started.wait()
+            runtime.stop_waiting_for_jobs()
+            async with asyncio.timeout(WAIT_SECONDS):
+                while (await ref.history())[-1].reason is not Reason.SHUTDOWN:
+                    await asyncio.sleep(0.005)
+                await runtime.stop(drain_timeout_seconds=3600)
+        record = await (await client.get(ref.id)).record()
+    assert (record.status, record.attempt) == (Status.PENDING, 0)
+    assert len(attempts) == 1  # nobody claimed it again
+
+
 @pytest.mark.chaos
 async def test_promise_1_a_restart_of_the_database_loses_nothing(settings: Settings, registry: JobRegistry) -> None:
     reached, go_on = asyncio.Event(), asyncio.Event()
