@@ -103,15 +103,21 @@ class Hold:
         self._go_on = threading.Event()
         self._after_lines = after_lines
         self._before = before
+        self._refused = False
 
     def release(self) -> None:
         """Let the answer go out."""
         self._go_on.set()
 
+    def refuse(self) -> None:
+        """Cut the connection without doing what was asked, where it was not done before."""
+        self._refused = True
+        self._go_on.set()
+
     def __call__(self, honest: Callable[[], Answer]) -> Answer:
         if self._before:
             self._wait()
-            return honest()
+            return Answer(cut=True) if self._refused else honest()
         answer = honest()
         if self._after_lines is not None:
             return answer._replace(body=self._held_lines(list(answer.body), self._after_lines))
