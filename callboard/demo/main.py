@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from typing import Final
 
 from pydantic import SecretStr
@@ -13,6 +13,7 @@ from callboard import Runtime, Settings
 from callboard.persistence.embedded import EmbeddedServer
 from callboard.persistence.migrate import migrate
 
+from .batch import POLL_INTERVAL_SECONDS, stand_in
 from .plan import Plan, make_plan
 from .report import Report
 from .run import cancel_unfinished, check, perform
@@ -54,7 +55,14 @@ def run(settings: Settings, *, json_output: bool = False, package_limit: int | N
 
 
 async def _run(settings: Settings, plan: Plan, screen: Screen, *, shared: bool) -> Report:
-    async with Runtime(settings) as runtime:
+    # On a database of others the leader may be one of theirs, and it does not know the stand-in.
+    async with AsyncExitStack() as stack:
+        providers = {} if shared else await stack.enter_async_context(stand_in())
+        polling = {
+            "enable_batch_job_polling": bool(providers),
+            "poll_running_llm_batches_interval_seconds": POLL_INTERVAL_SECONDS,
+        }
+        runtime = await stack.enter_async_context(Runtime(settings.model_copy(update=polling), providers=providers))
         screen.opening(plan, runtime.metrics_url, shared=shared)
         try:
             with screen.bars(plan) as bars:

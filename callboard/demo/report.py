@@ -42,6 +42,7 @@ class Report:
     metrics_url: str | None
     metrics_samples: int
     refusal: str | None
+    batch_items: int
     jobs: int
     attempts: int
     interrupted: int
@@ -65,6 +66,7 @@ def make_report(
     metrics_url: str | None,
     metrics_samples: int,
     refusal: str | None,
+    batch_items: int,
     totals: Totals,
 ) -> Report:
     """Count a run's jobs and put everything together."""
@@ -79,6 +81,7 @@ def make_report(
         metrics_url=metrics_url,
         metrics_samples=metrics_samples,
         refusal=refusal,
+        batch_items=batch_items,
         jobs=len(records),
         attempts=sum(record.attempt for record in records),
         interrupted=sum(row.reason is Reason.LEASE_EXPIRED for history in histories for row in history),

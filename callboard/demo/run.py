@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from callboard import HistoryRow, JobEnded, JobFilter, JobRecord, JobRef, Runtime, Status, StoreUnavailable
 
+from .batch import BatchFindings, collect, submit
 from .check import check_jobs
 from .expected import differences, plain_loop, totals_of
 from .library import FileDigest, Tally
@@ -50,6 +51,7 @@ class Performance:
     findings: Findings
     refusal: str | None
     """What the spawn with a wrong argument raised."""
+    batch: BatchFindings
     samples: int
     """How many samples ``/metrics`` showed."""
 
@@ -63,9 +65,10 @@ async def perform(runtime: Runtime, plan: Plan, on_progress: Callable[[Mapping[s
         on_progress: told now and then how many jobs of each kind have ended.
     """
     refusal = await spawn_refused(runtime, plan)
+    batch = await submit(runtime, plan)
     spawned = await spawn_jobs(runtime, plan)
     findings = await _wait(runtime, plan, spawned, on_progress)
-    return Performance(spawned, findings, refusal, await _scrape(runtime))
+    return Performance(spawned, findings, refusal, await collect(batch, plan), await _scrape(runtime))
 
 
 async def check(runtime: Runtime, plan: Plan, performance: Performance) -> Report:
@@ -75,6 +78,7 @@ async def check(runtime: Runtime, plan: Plan, performance: Performance) -> Repor
     expected = await asyncio.to_thread(plain_loop, plan.modules)
     totals = totals_of(performance.findings.digests, performance.findings.tally)
     found = check_jobs(plan.jobs, performance.spawned.fates, records, histories) + differences(totals, expected)
+    found += performance.batch.differences
     if performance.refusal is None:
         found.append("a spawn with an argument of the wrong type was not refused")
     return make_report(
@@ -86,6 +90,7 @@ async def check(runtime: Runtime, plan: Plan, performance: Performance) -> Repor
         metrics_url=runtime.metrics_url,
         metrics_samples=performance.samples,
         refusal=performance.refusal,
+        batch_items=performance.batch.right,
         totals=totals,
     )
 

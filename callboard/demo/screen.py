@@ -90,6 +90,8 @@ class Screen:
             f"Scraped: {report.metrics_samples:,} samples from {report.metrics_url}/metrics, "
             f"which is closed now; `callboard dev` keeps one open."
         )
+        if report.batch_items:
+            self.note(f"Asked in one LLM batch, of a stand-in for a provider: {report.batch_items} questions.")
         if report.interrupted:
             self.note(
                 f"Interrupted: {report.interrupted:,} attempts, by the death of their worker; their jobs ran again."

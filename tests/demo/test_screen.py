@@ -25,6 +25,7 @@ def report(differences: tuple[str, ...] = (), *reasons: Reason) -> Report:
         metrics_url="http://127.0.0.1:1",
         metrics_samples=7,
         refusal="path: got int",
+        batch_items=200,
         totals=TOTALS,
     )
 
@@ -48,6 +49,7 @@ def test_jobs_that_have_not_ended_have_no_rate() -> None:
         metrics_url=None,
         metrics_samples=0,
         refusal=None,
+        batch_items=0,
         totals=TOTALS,
     )
     assert (made.ok, made.seconds, made.jobs_per_second) == (False, 0.0, 0.0)
