@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from .batches.ports import BatchStore
+from .callbacks.attempts import Attempt, CallbackState, Verdict
+from .callbacks.types import CallbackRecord, DueCallback
 from .jobs.controls import Controls
 from .jobs.decide import Policy, Transition
 from .jobs.limits import Limit, LimitScope
@@ -48,6 +50,10 @@ class JobStore(Protocol):
     @property
     def controls(self) -> ControlStore:
         """The settings of queues and limits."""
+
+    @property
+    def callbacks(self) -> CallbackStore:
+        """The callbacks of jobs that have ended."""
 
     @property
     def schedules(self) -> ScheduleStore:
@@ -287,6 +293,30 @@ class ScheduleStore(Protocol):
         """
 
 
+class CallbackStore(Protocol):
+    """Whom to tell of ended jobs. A job's end, whatever path leads to it, makes its callback in the same transaction.
+
+    Raises ``StoreUnavailable`` as a ``JobStore`` does.
+    """
+
+    async def claim(self, limit: int, *, lease_seconds: float) -> list[DueCallback]:
+        """Take callbacks whose time has come, skipping those that others hold; each attempt has a token of its own.
+
+        Args:
+            limit: how many at most.
+            lease_seconds: after so long without a ``record`` somebody else may take them.
+        """
+
+    async def record(self, callback: DueCallback, attempt: Attempt, verdict: Verdict) -> bool:
+        """Write down what came of an attempt; False, and nothing is written, if another one has begun meanwhile."""
+
+    async def read(self, state: CallbackState | None, *, limit: int) -> list[CallbackRecord]:
+        """Return callbacks in a state, or in any, those of the newest jobs first."""
+
+    async def replay(self, job_ids: Sequence[UUID]) -> list[UUID]:
+        """Begin anew with those that are delivered or dead, and wake the nodes; returns which."""
+
+
 class WakeUps(Protocol):
     """Hints from the database that something happened. Hints may be lost: everything works without them, later."""
 
@@ -295,7 +325,8 @@ class WakeUps(Protocol):
 
         Topics: ``listening`` (at the beginning: what came before may have been missed), ``runnable`` (detail: queue),
         ``ended`` (detail: empty, or a job id), ``cancelled`` (detail: job id), ``freed`` (a job that counted under a
-        limit has ended), ``controls`` (somebody has paused a queue, set a limit, ...).
+        limit has ended), ``controls`` (somebody has paused a queue, set a limit, ...),
+        ``callback`` (a job that has a callback has ended).
 
         Raises:
             StoreUnavailable: the connection was lost, or does not carry notifications. The caller runs it again.
@@ -407,6 +438,9 @@ class Telemetry(Protocol):
     def lease_failed(self, reason: str) -> None:
         """A renewal failed (``error``) or found the lease lost (``lost``)."""
 
+    def callback_attempted(self, outcome: str, seconds: float) -> None:
+        """An attempt to call back has ended: ``outcome`` is a ``CallbackOutcome``."""
+
     def job_process_ended(self, reason: str) -> None:
         """A child process for jobs ended: ``reason`` is a ``ProcessEnd``. Any thread."""
 
@@ -439,6 +473,9 @@ class NoTelemetry:
         """Ignore."""
 
     def lease_failed(self, reason: str) -> None:
+        """Ignore."""
+
+    def callback_attempted(self, outcome: str, seconds: float) -> None:
         """Ignore."""
 
     def job_process_ended(self, reason: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Annotated
 from annotated_types import Ge, Gt, Le
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .callbacks.attempts import RETRY_DELAYS_SECONDS
 
 Seconds = Annotated[float, Gt(0)]
 Ratio = Annotated[float, Gt(0), Le(1)]
@@ -107,6 +110,18 @@ class Settings(BaseSettings):
     )
     retention_interval_seconds: Seconds = Field(3600, description="How often to look for what need not be kept.")
 
+    # Callbacks
+    callback_secret: SecretStr | None = Field(
+        None, description="Signs callbacks: whsec_...; several, separated by spaces, while one replaces another."
+    )
+    callback_trusted_hosts: tuple[str, ...] = Field(
+        (), description="Hosts that callbacks may reach by http and at private addresses: for development."
+    )
+    callback_timeout_seconds: Seconds = Field(20, description="Longest attempt to call back.")
+    callback_retry_delays_seconds: tuple[Seconds, ...] = Field(
+        RETRY_DELAYS_SECONDS, description="Pauses between attempts to call back; one more attempt than pauses."
+    )
+
     # Seen from outside
     metrics_host: str = Field("127.0.0.1", description="Address of /metrics, /livez and /readyz.")
     metrics_port: Annotated[int, Ge(0), Le(65535)] | None = Field(
@@ -153,6 +168,13 @@ class Settings(BaseSettings):
     def _none_or_folder(cls, value: object) -> object:
         return None if value == "none" else value
 
+    @field_validator("callback_secret")
+    @classmethod
+    def _signing_secrets(cls, secret: SecretStr | None) -> SecretStr | None:
+        for one in (secret.get_secret_value() if secret else "").split():
+            check_secret(one)
+        return secret
+
     @field_validator("queues")
     @classmethod
     def _named_queues(cls, queues: dict[str, int]) -> dict[str, int]:
@@ -163,6 +185,20 @@ class Settings(BaseSettings):
     def node(self) -> str:
         """Return this process's name: ``node_name``, or ``host:pid``, and 8 random hex digits to tell starts apart."""
         return f"{self.node_name or f'{socket.gethostname()}:{os.getpid()}'}:{os.urandom(4).hex()}"
+
+
+def check_secret(secret: str) -> None:
+    """Accept a secret that callbacks can be signed with.
+
+    Raises:
+        ValueError: it is none; the message does not show it.
+    """
+    try:
+        size = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
+    except ValueError:
+        size = 0
+    if not secret.startswith("whsec_") or not 24 <= size <= 64:
+        raise ValueError("expected whsec_ and the base64 of 24 to 64 random bytes")
 
 
 def check_queue_name(name: str) -> str:

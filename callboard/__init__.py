@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from callboard.actors.batches.state import BatchStatus, ItemStatus
 from callboard.actors.batches.types import BatchRecord, BatchRequest, BatchResult
+from callboard.actors.callbacks.attempts import CallbackState
+from callboard.actors.callbacks.types import CallbackRecord
 from callboard.actors.errors import (
     BatchNotFound,
     CallboardError,
@@ -73,6 +75,8 @@ __all__ = [
     "BatchRequest",
     "BatchResult",
     "BatchStatus",
+    "CallbackRecord",
+    "CallbackState",
     "CallboardError",
     "ConfigurationError",
     "ConfiguredJob",

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
+from callboard.actors.callbacks.attempts import CallbackState
+from callboard.actors.callbacks.types import CallbackRecord
 from callboard.actors.errors import ConfigurationError, JobNotFound, RuntimeStopped
 from callboard.actors.jobs.definition import ConfiguredJob, JobDefinition
 from callboard.actors.jobs.ended import Ended
@@ -248,6 +250,19 @@ class JobClient:
     async def limits(self) -> list[Limit]:
         """Return the limits that are set, by scope and name."""
         return list((await self.store.controls.read()).limits)
+
+    async def callbacks(self, state: CallbackState | None = None, *, limit: int = 100) -> list[CallbackRecord]:
+        """List the callbacks of ended jobs, those of the newest jobs first.
+
+        Args:
+            state: only those in it; default all.
+            limit: how many at most.
+        """
+        return await self.store.callbacks.read(state, limit=limit)
+
+    async def replay_callbacks(self, job_ids: Sequence[UUID]) -> int:
+        """Deliver callbacks again that are delivered or dead, with the ids that they had; returns how many."""
+        return len(await self.store.callbacks.replay(job_ids))
 
     async def run_now(self, job_ids: Sequence[UUID]) -> int:
         """Let pending jobs that wait for their time run at once; returns how many did wait."""

@@ -113,7 +113,11 @@ class Runtime(JobClient, BatchClient):
         self._parts = parts or stores.postgres(self.settings, self.telemetry)
         super().__init__(
             self._parts.store,
-            Spawning(uuid7, payload_limit_bytes=self.settings.payload_limit_bytes),
+            Spawning(
+                uuid7,
+                payload_limit_bytes=self.settings.payload_limit_bytes,
+                callback_trusted_hosts=self.settings.callback_trusted_hosts,
+            ),
             self.telemetry,
             actor=f"{'node' if work else 'client'}:{self.node}",
             poll_interval_seconds=self.settings.poll_interval_seconds,
@@ -361,6 +365,8 @@ class Runtime(JobClient, BatchClient):
                 self._were_cancelled((UUID(detail),))
             case "freed":
                 self._look()
+            case "callback":
+                self._deliver_callbacks()
             case "ended":
                 self._look_up_results()
             case "controls":
@@ -375,6 +381,10 @@ class Runtime(JobClient, BatchClient):
     def _spawned(self, queue: str) -> None:
         if queue in self.settings.queues:
             self._look()
+
+    def _deliver_callbacks(self) -> None:
+        if self._worker is not None:
+            self._worker.deliver_callbacks()
 
     def _look(self) -> None:
         if self._worker is not None:

@@ -23,6 +23,8 @@ from uuid import UUID
 
 from callboard.actors.batches.state import BatchStatus
 from callboard.actors.batches.types import BatchRecord, BatchResult
+from callboard.actors.callbacks.attempts import CallbackState
+from callboard.actors.callbacks.types import CallbackRecord
 from callboard.actors.errors import ConfigurationError, RuntimeStopped, WouldDeadlock
 from callboard.actors.jobs.definition import ConfiguredJob, JobDefinition, JobRegistry, default_registry
 from callboard.actors.jobs.limits import Limit, LimitScope
@@ -361,6 +363,16 @@ class Runtime:
         """Return the limits that are set, by scope and name."""
         thread, runtime = self._parts()
         return thread.wait_for(runtime.limits())
+
+    def callbacks(self, state: CallbackState | None = None, *, limit: int = 100) -> list[CallbackRecord]:
+        """List the callbacks of ended jobs, those of the newest jobs first."""
+        thread, runtime = self._parts()
+        return thread.wait_for(runtime.callbacks(state, limit=limit))
+
+    def replay_callbacks(self, job_ids: Sequence[UUID]) -> int:
+        """Deliver callbacks again that are delivered or dead; returns how many."""
+        thread, runtime = self._parts()
+        return thread.wait_for(runtime.replay_callbacks(job_ids))
 
     def run_now(self, job_ids: Sequence[UUID]) -> int:
         """Let pending jobs that wait for their time run at once; returns how many did wait."""

@@ -10,6 +10,7 @@
     ├── rescuer              takes back what no lease holds    │ only where jobs run
     ├── retention            deletes what was kept long enough │
     ├── housekeeper          keeps the tables in shape         │
+    ├── deliverer            calls back, where there is a secret   │
     ├── work                 rest_for_one                      │
     │   ├── jobs             a child for each running job      │
     │   └── claimer          brings them                       ┘
@@ -36,9 +37,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from callboard.actors.batches.providers import Providers
+from callboard.actors.callbacks.deliverer import Deliverer
+from callboard.actors.callbacks.sender import Sender
 from callboard.actors.claimer import Claimer
 from callboard.actors.clock import Clock
 from callboard.actors.errors import StoreError
@@ -171,6 +175,7 @@ def _of_worker(parts: Parts, worker: Worker) -> list[ChildSpec]:
         _periodic("progress", worker.flush_progress, PROGRESS_SECONDS),
         _periodic("rescuer", worker.rescue, settings.rescue_interval_seconds, jitter=0.3),
         _periodic("housekeeper", store.housekeep, HOUSEKEEPING_SECONDS, jitter=0.3),
+        *_deliverer(parts),
         _supervisor(
             "work",
             [
@@ -192,6 +197,30 @@ def _of_worker(parts: Parts, worker: Worker) -> list[ChildSpec]:
             strategy="rest_for_one",
             intensity=MAX_RESTARTS_OF_WORK,
         ),
+    ]
+
+
+def _deliverer(parts: Parts) -> list[ChildSpec]:
+    settings = parts.settings
+    if settings.callback_secret is None:
+        return []  # others may have it
+    sender = Sender(
+        settings.callback_secret.get_secret_value().split(),
+        settings.callback_trusted_hosts,
+        timeout_seconds=settings.callback_timeout_seconds,
+        now=lambda: datetime.now(UTC),
+    )
+    return [
+        ChildSpec(
+            "deliverer",
+            Deliverer,
+            (parts.store.store, sender, parts.telemetry),
+            {
+                "poll_interval_seconds": settings.poll_interval_seconds,
+                "timeout_seconds": settings.callback_timeout_seconds,
+                "delays_seconds": settings.callback_retry_delays_seconds,
+            },
+        )
     ]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from callboard.actors.callbacks.deliverer import Look as LookForCallbacks
 from callboard.actors.claimer import Look
 from callboard.actors.clock import Clock
 from callboard.actors.errors import StoreError, StoreUnavailable
@@ -170,6 +171,10 @@ class Worker:
     def look(self) -> None:
         """Look for jobs now: there may be some."""
         self._tell("claimer", Look())
+
+    def deliver_callbacks(self) -> None:
+        """Look for callbacks now: there may be some."""
+        self._tell("deliverer", LookForCallbacks())
 
     def take_over(self, nodes: Sequence[str]) -> None:
         """Take back at once what ran on these nodes, which are dead for certain."""

@@ -63,6 +63,7 @@ def new_record(job: NewJob, now: datetime) -> JobRecord:
         concurrency_limit=job.concurrency_limit,
         unique_statuses=job.unique_statuses,
         result_ttl_seconds=job.result_ttl_seconds,
+        callback_url=job.callback_url,
     )
 
 

@@ -48,6 +48,7 @@ from callboard.actors.jobs.uniqueness import Resolution, resolve
 from .families import cancelled_jobs, require_living_parent, require_running_attempt
 from .literals import json_text
 from .memory_batches import MemoryBatches
+from .memory_callbacks import MemoryCallbacks
 from .memory_controls import MemoryControls, holder, require_no_duplicates, require_rooms
 from .memory_jobs import (
     check_json,
@@ -86,6 +87,7 @@ class MemoryStore:
         self._freed = False
         self.controls = MemoryControls(clock, lambda: self._hint("controls", ""))
         self.leader_lock = MemoryLeaderLock(clock)
+        self.callbacks = MemoryCallbacks(clock, self._jobs.get, lambda: self._hint("callback", ""))
         self.schedules = MemorySchedules(
             clock, lambda jobs, actor: self._spawn_all(jobs, actor, None), self.leader_lock.require_term
         )
@@ -260,6 +262,8 @@ class MemoryStore:
         after = transitioned(job, change, now)
         self._put(after)
         self._record(after, job.status, job.attempt, change.reason, actor, now)
+        if after.status.is_terminal:
+            self.callbacks.owe(after)
         return Applied(job.id, after.status)
 
     def _after(self, applied: Iterable[UUID], now: datetime) -> None:
@@ -414,7 +418,14 @@ class MemoryStore:
     async def get_many(self, job_ids: Sequence[UUID]) -> list[JobRecord]:
         """Read the jobs that exist among these."""
         now = self._clock.now()
-        return [visible(self._jobs[job_id], now) for job_id in dict.fromkeys(job_ids) if job_id in self._jobs]
+        return [self._visible(self._jobs[job_id], now) for job_id in dict.fromkeys(job_ids) if job_id in self._jobs]
+
+    def _visible(self, job: JobRecord, now: datetime) -> JobRecord:
+        if job.callback_url is None:
+            return visible(job, now)
+        sent_at, code, error = self.callbacks.of(job.id)
+        shown = replace(job, callback_sent_at=sent_at, callback_status_code=code, callback_error=error)
+        return visible(shown, now)
 
     async def children(self, parent_id: UUID, child_key: str) -> list[JobRecord]:
         """Read a parent's children of one key, by index."""
@@ -427,7 +438,7 @@ class MemoryStore:
             job for job in self._jobs.values() if (before is None or job.id < before) and self._matches(job, where)
         ]
         now = self._clock.now()
-        return [visible(job, now) for job in sorted(found, key=lambda job: job.id, reverse=True)[:limit]]
+        return [self._visible(job, now) for job in sorted(found, key=lambda job: job.id, reverse=True)[:limit]]
 
     async def errors(self, where: JobFilter) -> list[ErrorCount]:
         """Count failed jobs by kind, queue and error, the latest first."""
@@ -445,8 +456,13 @@ class MemoryStore:
         if term is not None:
             self.leader_lock.require_term(term)
         now = self._clock.now()
-        old = [job for job in self._jobs.values() if prunable(job, self._parent(job), retention, now)]
+        old = [
+            job
+            for job in self._jobs.values()
+            if prunable(job, self._parent(job), retention, now) and not self.callbacks.is_pending(job.id)
+        ]
         for job in old:
+            self.callbacks.forget(job.id)
             del self._jobs[job.id]
             if job.parent_id is not None:
                 self._children[job.parent_id].pop((job.child_key or "", job.child_index or 0), None)
@@ -473,6 +489,7 @@ class MemoryStore:
                 depths.append(QueueDepth(queue, len(ready), min(ready)))
         running = Counter(self._jobs[job_id].node for job_id in self._running)
         return StoreSummary(
+            callbacks_pending=sum(map(self.callbacks.is_pending, self._jobs)),
             counts=tuple(StatusCount(*key, jobs) for key, jobs in sorted(counts.items())),
             depths=tuple(depths),
             controls=tuple(control for _, control in sorted(self.controls.now().queues.items())),

@@ -40,6 +40,7 @@ from callboard.actors.settings import Settings
 
 from . import limiting, reading, rescuing, spawning, uniqueness, writing
 from .batches import PostgresBatches
+from .callbacks import PostgresCallbacks
 from .controls import PostgresControls
 from .engine import make_engine, readable_errors
 from .families import cancelled_jobs
@@ -89,6 +90,7 @@ class PostgresStore:
         self._unique = UniqueStatements(settings.database_schema)
         self._holders: set[AttemptKey] = set()
         self.controls = PostgresControls(self._limits, self._native)
+        self.callbacks = PostgresCallbacks(settings.database_schema, self._native)
         self.schedules = PostgresSchedules(ScheduleStatements(settings.database_schema), self._native, self.spawn)
         self.batches = PostgresBatches(settings.database_schema, self._native)
         self._engine = engine or make_engine(settings)

@@ -24,7 +24,7 @@ from callboard.actors.jobs.types import (
 )
 
 from .literals import metadata_pairs
-from .schema import jobs, nodes, queues
+from .schema import callbacks, jobs, nodes, queues
 
 _EXPIRED = sa.and_(
     jobs.c.result_ttl_seconds.is_not(None),
@@ -41,7 +41,10 @@ _RECORD = sa.select(
         for column in jobs.columns
         if column.name not in {"transitions", "newest_history", "older_history"}
     ),
-)
+    callbacks.c.sent_at.label("callback_sent_at"),
+    callbacks.c.status_code.label("callback_status_code"),
+    callbacks.c.error.label("callback_error"),
+).select_from(jobs.outerjoin(callbacks, callbacks.c.job_id == jobs.c.id))
 
 
 def _record(row: sa.Row[Any]) -> JobRecord:
@@ -180,7 +183,9 @@ async def summary(connection: AsyncConnection) -> StoreSummary:
         .order_by(nodes.c.name)
     )
     set_by_hand = await connection.execute(sa.select(queues).order_by(queues.c.name))
+    pending = sa.select(sa.func.count()).where(callbacks.c.state == sa.literal_column("'pending'"))
     return StoreSummary(
+        callbacks_pending=(await connection.execute(pending)).scalar_one(),
         controls=tuple(
             QueueControl(row.name, row.paused, row.draining, row.changed_at, row.changed_by) for row in set_by_hand
         ),

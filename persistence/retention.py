@@ -35,7 +35,7 @@ SELECT pg_try_advisory_xact_lock(hashtextextended('callboard retention {schema}'
 # A child of a parent that has not ended stays: the parent, run again, looks for it.
 _DELETE_JOBS = """
 WITH seen AS MATERIALIZED (
-    SELECT id, status, finished_at, parent_id FROM {jobs}
+    SELECT id, status, finished_at, parent_id, callback_url FROM {jobs}
     WHERE id > CAST(:after AS uuid) AND id < CAST(:before AS uuid)
     ORDER BY id LIMIT CAST(:rows AS integer)
 ), deleted AS (
@@ -46,6 +46,8 @@ WITH seen AS MATERIALIZED (
             WHEN seen.status IN ('failed', 'cancelled') THEN CAST(:failed AS float8) END
         AND NOT EXISTS (SELECT FROM {jobs} AS parent
                         WHERE parent.id = seen.parent_id AND parent.status IN ({unfinished}))
+        AND (seen.callback_url IS NULL OR NOT EXISTS (
+            SELECT FROM {callbacks} AS callback WHERE callback.job_id = seen.id AND callback.state = 'pending'))
     RETURNING job.id
 )
 SELECT (SELECT count(*) FROM deleted), count(*), (SELECT id FROM seen ORDER BY id DESC LIMIT 1) FROM seen

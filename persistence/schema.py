@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSON, TIMESTAMP
 from callboard.actors.batches.state import EDGES as BATCH_EDGES
 from callboard.actors.batches.state import UNFINISHED as UNFINISHED_BATCHES
 from callboard.actors.batches.state import BatchStatus, ItemStatus
+from callboard.actors.callbacks.attempts import CallbackState
 from callboard.actors.jobs.limits import LimitScope
 from callboard.actors.jobs.state import EDGES, TERMINAL, Reason, Status, WaitingOn
 from callboard.actors.schedules.firing import Misfire
@@ -123,6 +124,7 @@ jobs = sa.Table(
     sa.Column("concurrency_limit", sa.Integer),
     sa.Column("unique_statuses", ARRAY(sa.Text)),
     sa.Column("result_ttl_seconds", sa.Double),
+    sa.Column("callback_url", sa.Text),
     sa.PrimaryKeyConstraint("id", name="jobs_pkey"),
     sa.CheckConstraint(status_check(), name="jobs_status"),
     sa.CheckConstraint(f"waiting_on IN ({quote_list(WaitingOn)})", name="jobs_waiting_on"),
@@ -392,3 +394,30 @@ batch_strays = sa.Table(
     sa.PrimaryKeyConstraint("batch_id", "wire_id", name="batch_strays_pkey"),
     sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name="batch_strays_batch", ondelete="CASCADE"),
 )
+
+callbacks = sa.Table(
+    "callbacks",
+    metadata,
+    sa.Column("job_id", sa.Uuid, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, server_default="pending"),
+    sa.Column("attempts", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("token", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("next_attempt_at", _time, nullable=False, server_default=sa.func.now()),
+    sa.Column("sent_at", _time),
+    sa.Column("status_code", sa.SmallInteger),
+    sa.Column("error", sa.Text),
+    sa.PrimaryKeyConstraint("job_id", name="callbacks_pkey"),
+    sa.CheckConstraint(f"state IN ({quote_list(CallbackState)})", name="callbacks_state"),
+)
+due_callbacks_index = sa.Index(
+    "callbacks_due", callbacks.c.next_attempt_at, postgresql_where=sa.text("state = 'pending'")
+)
+dead_callbacks_index = sa.Index("callbacks_dead", callbacks.c.job_id, postgresql_where=sa.text("state = 'dead'"))
+
+
+def owed_callback() -> str:
+    """Return the trigger condition that a job with a callback ends."""
+    return (
+        "new.callback_url IS NOT NULL AND old.status <> new.status\n"
+        f"        AND new.status IN ({quote_list(sorted(TERMINAL))})"
+    )

@@ -137,6 +137,7 @@ def insert_columns(jobs: Sequence[NewJob]) -> dict[str, str]:
             [None if job.unique_statuses is None else plain_array(job.unique_statuses) for job in jobs]
         ),
         "result_ttls": _nullable(job.result_ttl_seconds for job in jobs),
+        "callback_urls": text_array([job.callback_url for job in jobs]),
     }
 
 
@@ -157,8 +158,10 @@ def _nullable(values: Iterable[object]) -> str:
 
 
 def copyable(jobs: Sequence[NewJob]) -> bool:
-    """Tell whether COPY can insert these: many, and none that an existing job could stand in for."""
-    return len(jobs) >= COPY_FROM and all(job.unique_key is None and job.parent_id is None for job in jobs)
+    """Tell whether COPY can insert these: many, none that an existing job could stand in for, none with a callback."""
+    return len(jobs) >= COPY_FROM and all(
+        job.unique_key is None and job.parent_id is None and job.callback_url is None for job in jobs
+    )
 
 
 async def copy(

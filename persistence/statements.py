@@ -30,6 +30,7 @@ WITH step AS MATERIALIZED (
     SELECT id, created.at, kind, queue, arguments, status, priority, max_attempts, timeout_seconds, unique_key, owner,
            CAST(tags AS text[]) AS tags, metadata, parent_id, child_key, child_index,
            concurrency_key, concurrency_limit, CAST(unique_statuses AS text[]) AS unique_statuses, result_ttl_seconds,
+           callback_url,
            coalesce(run_at, created.at + delay_seconds * interval '1 second') AS run_at,
            created.at + deadline_seconds * interval '1 second' AS deadline
     FROM unnest([ids uuid], [kinds text], [queues text], [arguments json],
@@ -38,18 +39,21 @@ WITH step AS MATERIALIZED (
                 [deadlines float8], [unique_keys text], [owners text],
                 [tags text], [metadata json], [parent_ids uuid],
                 [child_keys text], [child_indexes integer], [concurrency_keys text],
-                [concurrency_limits integer], [unique_statuses text], [result_ttls float8])
+                [concurrency_limits integer], [unique_statuses text], [result_ttls float8], [callback_urls text])
              AS job (id, kind, queue, arguments, status, priority, delay_seconds, run_at, max_attempts,
                      timeout_seconds, deadline_seconds, unique_key, owner, tags, metadata, parent_id, child_key,
-                     child_index, concurrency_key, concurrency_limit, unique_statuses, result_ttl_seconds),
+                     child_index, concurrency_key, concurrency_limit, unique_statuses, result_ttl_seconds,
+                     callback_url),
          LATERAL (SELECT now() AS at) AS created
 ), inserted AS (
     INSERT INTO {jobs} (id, created_at, kind, queue, arguments, status, priority, max_attempts, timeout_seconds,
                         unique_key, owner, tags, metadata, parent_id, child_key, child_index, run_at, deadline,
-                        newest_history, concurrency_key, concurrency_limit, unique_statuses, result_ttl_seconds)
+                        newest_history, concurrency_key, concurrency_limit, unique_statuses, result_ttl_seconds,
+                        callback_url)
     SELECT id, at, kind, queue, arguments, status, priority, max_attempts, timeout_seconds,
            unique_key, owner, tags, metadata, parent_id, child_key, child_index, run_at, deadline,
-           (SELECT number FROM step), concurrency_key, concurrency_limit, unique_statuses, result_ttl_seconds FROM new
+           (SELECT number FROM step), concurrency_key, concurrency_limit, unique_statuses, result_ttl_seconds,
+           callback_url FROM new
     ON CONFLICT DO NOTHING
     RETURNING id, queue, status, run_at, transitions, attempt, older_history
 ), recorded AS (
@@ -331,7 +335,7 @@ class Statements:
 
 def names(schema: str) -> dict[str, str]:
     """Return what stands for the names in braces, in a schema."""
-    tables = ("jobs", "history_numbers", "queues", "limits", "permits", "buckets", "schedules")
+    tables = ("jobs", "history_numbers", "queues", "limits", "permits", "buckets", "schedules", "callbacks")
     return {table: f'"{schema}".{table}' for table in tables} | {
         "history": f'"{schema}".history_batches',
         "schema": f'"{schema}"',

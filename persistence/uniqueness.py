@@ -43,7 +43,8 @@ WITH changed AS (
         deadline = now() + CAST(:deadline AS float8) * interval '1 second', owner = CAST(:owner AS text),
         tags = (CAST([tags text] AS text[])), metadata = CAST(:metadata AS json),
         concurrency_key = CAST(:concurrency_key AS text), concurrency_limit = CAST(:concurrency_limit AS integer),
-        unique_statuses = (CAST([statuses text] AS text[])), result_ttl_seconds = CAST(:result_ttl AS float8)
+        unique_statuses = (CAST([statuses text] AS text[])), result_ttl_seconds = CAST(:result_ttl AS float8),
+        callback_url = CAST(:callback_url AS text)
     WHERE id = CAST(:id AS uuid)
     RETURNING queue, status, run_at
 )
@@ -154,4 +155,5 @@ def _replacement(job: NewJob) -> dict[str, object]:
         "concurrency_limit": job.concurrency_limit,
         "statuses": plain_array(job.unique_statuses or ()),
         "result_ttl": job.result_ttl_seconds,
+        "callback_url": job.callback_url,
     }

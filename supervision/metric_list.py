@@ -20,6 +20,7 @@ from callboard.actors.batches.breaker import BreakerState
 from callboard.actors.batches.metrics import CycleOutcome, PollStage
 from callboard.actors.batches.state import OUTCOMES
 from callboard.actors.batches.state import TERMINAL as TERMINAL_BATCHES
+from callboard.actors.callbacks.attempts import CallbackOutcome
 from callboard.actors.dead_letters import DeadLetterReason
 from callboard.actors.executors.process_limits import ProcessEnd
 from callboard.actors.jobs.state import EDGES, TERMINAL, UNFINISHED, Reason, Status
@@ -397,6 +398,14 @@ BREAKER_TRANSITIONS: Final = _counter(
 )
 
 # Database
+WEBHOOK_DELIVERIES: Final = _counter(
+    "webhook_deliveries_total", "Attempts to deliver callbacks.", Label("outcome", _values(CallbackOutcome))
+)
+WEBHOOK_DELIVERY_SECONDS: Final = _histogram(
+    "webhook_delivery_seconds", "Time of an attempt to deliver a callback.", FAST_BUCKETS
+)
+WEBHOOKS_PENDING: Final = _gauge("webhooks_pending", "Callbacks that are to be delivered.", scope=Scope.CLUSTER)
+
 DB_QUERY_SECONDS: Final = _histogram(
     "db_query_seconds", "The store's own statements, by fixed name.", FAST_BUCKETS, _OPERATION
 )
@@ -479,6 +488,7 @@ SECTIONS: Final[dict[str, tuple[MetricFamily, ...]]] = {
         BREAKER_STATE,
         BREAKER_TRANSITIONS,
     ),
+    "Callbacks": (WEBHOOK_DELIVERIES, WEBHOOK_DELIVERY_SECONDS, WEBHOOKS_PENDING),
     "Database": (DB_QUERY_SECONDS,),
     "The metrics themselves": (
         METRICS_REFRESH_TIMESTAMP,

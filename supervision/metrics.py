@@ -40,6 +40,7 @@ _MEASURED = (
     families.PROCESS_EXITS,
     families.PROCESS_RECYCLES,
     families.PROCESS_MEMORY,
+    families.WEBHOOK_DELIVERIES,
     families.JOBS_CREATED,
     families.JOB_TRANSITIONS_REJECTED,
     families.JOB_SLOTS,
@@ -99,6 +100,7 @@ class PrometheusTelemetry(Collector):
         self.batches = BatchMetrics(self._guard)
         self._attempts = Distribution(_ATTEMPT_LABELS, families.JOB_BUCKETS, self._guard)
         self._claims = Distribution((_KIND, _QUEUE), families.WAIT_BUCKETS, self._guard)
+        self._deliveries = Distribution(families.WEBHOOK_DELIVERY_SECONDS.labels, families.FAST_BUCKETS, self._guard)
         self._statement_times = Distribution(families.DB_QUERY_SECONDS.labels, families.FAST_BUCKETS, self._guard)
         self._numbers = {family: Numbers(family, self._guard) for family in _MEASURED}
         self._numbers[families.SUPERVISORS_ALIVE].set(value=0)
@@ -106,6 +108,7 @@ class PrometheusTelemetry(Collector):
             families.JOB_LEASE_FAILURES,
             families.JOB_PROCESS_ENDS,
             families.JOB_RESCUES,
+            families.WEBHOOK_DELIVERIES,
             families.METRICS_REFRESH_ERRORS,
         ):
             # Known in advance, so there from the start: a rate needs the 0 before the first 1.
@@ -153,6 +156,12 @@ class PrometheusTelemetry(Collector):
     def lease_failed(self, reason: str) -> None:
         """Count a renewal that failed (``error``) or found the lease lost (``lost``)."""
         self._add(families.JOB_LEASE_FAILURES, reason)
+
+    def callback_attempted(self, outcome: str, seconds: float) -> None:
+        """Count an attempt to call back, and its time."""
+        with self._lock:
+            self._numbers[families.WEBHOOK_DELIVERIES].add(outcome)
+            self._deliveries.observe((), seconds)
 
     def job_process_ended(self, reason: str) -> None:
         """Count a child process for jobs that ended."""
@@ -272,8 +281,9 @@ class PrometheusTelemetry(Collector):
 
     def _metrics(self) -> Iterator[Metric]:
         with self._lock:
-            attempts, claims, statements = (
-                distribution.snapshot() for distribution in (self._attempts, self._claims, self._statement_times)
+            attempts, claims, statements, deliveries = (
+                distribution.snapshot()
+                for distribution in (self._attempts, self._claims, self._statement_times, self._deliveries)
             )
             measured = [numbers.metric() for numbers in self._numbers.values()]
             refreshed = self._refreshed
@@ -288,6 +298,7 @@ class PrometheusTelemetry(Collector):
         yield from measured
         yield from _attempt_metrics(attempts, claims)
         yield statements.histogram(families.DB_QUERY_SECONDS)
+        yield deliveries.histogram(families.WEBHOOK_DELIVERY_SECONDS)
         if self.leader is not None:
             yield from self.leader.metrics()
         if self._leads is None or self._leads():
@@ -392,6 +403,7 @@ def _summary_metrics(summary: StoreSummary, guard: LabelGuard) -> Iterator[Metri
     yield _filled(families.JOBS, jobs)
     yield _filled(families.QUEUE_DEPTH, depths)
     yield _filled(families.QUEUE_OLDEST_JOB, oldest)
+    yield _filled(families.WEBHOOKS_PENDING, {(): summary.callbacks_pending})
     paused: dict[LabelValues, float] = {}
     for queue in summary.controls:
         labels = guard.fold(families.QUEUE_PAUSED.labels, (queue.name,))

@@ -60,6 +60,7 @@ class SpawnOptions(BaseModel):
         1, description="How many jobs with the concurrency_key may run at a time."
     )
     result_ttl_seconds: Seconds | None = Field(None, description="How long the result is kept after the job's end.")
+    callback_url: str | None = Field(None, description="Told by an HTTP POST when the job has ended, however.")
     owner: Label | None = Field(None, description="On whose behalf, for listings and quotas.")
     tags: Annotated[tuple[Label, ...], MaxLen(50)] = Field((), description="Labels for listings.")
     metadata: dict[str, JsonValue] = Field(default_factory=dict, description="JSON kept with the job.")

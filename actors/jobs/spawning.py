@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import pydantic_core
 
+from callboard.actors.callbacks.target import parse_url
 from callboard.actors.errors import ConfigurationError, InvalidArguments, PayloadTooLarge
 
 from .definition import ConfiguredJob, JobDefinition
@@ -27,10 +28,14 @@ class Spawning:
     Args:
         new_id: makes job ids.
         payload_limit_bytes: largest serialized arguments of one job.
+        callback_trusted_hosts: hosts that callbacks may reach without TLS, and at private addresses; default none.
     """
 
-    def __init__(self, new_id: Callable[[], UUID], *, payload_limit_bytes: int) -> None:
+    def __init__(
+        self, new_id: Callable[[], UUID], *, payload_limit_bytes: int, callback_trusted_hosts: Collection[str] = ()
+    ) -> None:
         self._new_id = new_id
+        self._callback_trusted_hosts = callback_trusted_hosts
         self._payload_limit_bytes = payload_limit_bytes
 
     def one(self, job: Spawnable, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> NewJob:
@@ -51,6 +56,7 @@ class Spawning:
         given = {name: value for name, value in kwargs.items() if name in OPTION_NAMES and name not in parameters}
         arguments = {name: value for name, value in kwargs.items() if name not in given} if given else kwargs
         options = job.spawn_options.override(given)
+        self._check_callback(options)
         text = self._within_limit(definition, definition.signature.encode(args, arguments))
         return new_row(self._new_id(), definition.kind, text, options, _metadata(options)), options
 
@@ -64,6 +70,7 @@ class Spawning:
         """
         definition = _definition(job)
         chosen = job.spawn_options.override(options)
+        self._check_callback(chosen)
         if chosen.unique_key is not None:
             raise ConfigurationError(
                 "spawn_many gives every job the same options; a unique_key fits one job: use spawn"
@@ -80,6 +87,14 @@ class Spawning:
                 raise type(error)(f"call {position}: {error}") from error
             rows.append(NewJob(new_id(), kind, queue, text, *others))
         return rows
+
+    def _check_callback(self, options: SpawnOptions) -> None:
+        if options.callback_url is None:
+            return
+        try:
+            parse_url(options.callback_url, self._callback_trusted_hosts)
+        except ValueError as error:
+            raise ConfigurationError(f"callback_url: got {options.callback_url!r}: {error}") from error
 
     def _within_limit(self, definition: JobDefinition[Any, Any], text: str) -> str:
         limit = self._payload_limit_bytes
@@ -140,4 +155,5 @@ def new_row(job_id: UUID, kind: str, arguments: str, options: SpawnOptions, meta
         unique_seconds=options.unique_seconds,
         on_conflict=options.on_conflict,
         result_ttl_seconds=options.result_ttl_seconds,
+        callback_url=options.callback_url,
     )

@@ -70,6 +70,8 @@ class NewJob(NamedTuple):
     """What to do where another job holds it; anything but ``return`` needs ``unique_statuses``."""
     result_ttl_seconds: float | None = None
     """The result is kept for so long after the job's end."""
+    callback_url: str | None = None
+    """Told by an HTTP POST when the job has ended."""
 
 
 class Spawned(NamedTuple):
@@ -187,6 +189,12 @@ class JobRecord:
     result_ttl_seconds: float | None = None
     result_expired: bool = False
     """The result was not to be kept any longer; ``result`` is None then, deleted or not yet."""
+    callback_url: str | None = None
+    callback_sent_at: datetime | None = None
+    """The latest attempt to tell it there, successful or not."""
+    callback_status_code: int | None = None
+    """What came back; None where nothing did."""
+    callback_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +283,7 @@ class StoreSummary:
     depths: tuple[QueueDepth, ...] = ()
     nodes: tuple[Node, ...] = field(default=())
     controls: tuple[QueueControl, ...] = ()
+    callbacks_pending: int = 0
 
 
 class Node(NamedTuple):

@@ -53,6 +53,10 @@ def job_document(record: JobRecord) -> dict[str, Any]:
         "unique_statuses": None if record.unique_statuses is None else [*map(str, record.unique_statuses)],
         "result_ttl_seconds": record.result_ttl_seconds,
         "result_expired": record.result_expired,
+        "callback_url": record.callback_url,
+        "callback_sent_at": iso(record.callback_sent_at),
+        "callback_status_code": record.callback_status_code,
+        "callback_error": record.callback_error,
         "child_key": record.child_key,
         "child_index": record.child_index,
     }

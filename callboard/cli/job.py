@@ -173,7 +173,9 @@ def spawn(
     settings = load_store_settings(database_url)
     import_modules(imports)
     definition = configured(find_job(target), options)
-    row = Spawning(uuid7, payload_limit_bytes=settings.payload_limit_bytes).one(definition, args, kwargs)
+    row = Spawning(
+        uuid7, payload_limit_bytes=settings.payload_limit_bytes, callback_trusted_hosts=settings.callback_trusted_hosts
+    ).one(definition, args, kwargs)
     (spawned,) = with_store(settings, lambda store: store.spawn([row], actor=actor(settings)))
     if as_json:
         print_json({"id": str(spawned.id), "kind": row.kind, "queue": row.queue, "created": spawned.created})

@@ -124,6 +124,7 @@ def copy_of(record: JobRecord, new_id: UUID) -> NewJob:
         concurrency_limit=record.concurrency_limit,
         unique_statuses=record.unique_statuses and UNENDED,
         result_ttl_seconds=record.result_ttl_seconds,
+        callback_url=record.callback_url,
     )
 
 

@@ -11,6 +11,7 @@ from callboard import CallboardError
 
 from .actor import actor
 from .batch import batch
+from .callback import callback
 from .command import VERBOSE, Command
 from .demo import demo
 from .dev import dev
@@ -52,5 +53,5 @@ def main() -> None:
     """
 
 
-for command in (demo, dev, worker, migrate, status, job, schedule, queue, limit, batch, leader, actor):
+for command in (demo, dev, worker, migrate, status, job, schedule, callback, queue, limit, batch, leader, actor):
     main.add_command(command)

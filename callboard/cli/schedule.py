@@ -108,7 +108,9 @@ def create(
     args, kwargs = parse_arguments(arguments), parse_keywords(keywords)
     settings = load_store_settings(database_url)
     import_modules(imports)
-    spawning = Spawning(uuid7, payload_limit_bytes=settings.payload_limit_bytes)
+    spawning = Spawning(
+        uuid7, payload_limit_bytes=settings.payload_limit_bytes, callback_trusted_hosts=settings.callback_trusted_hosts
+    )
     new = new_schedule(spawning, name, configured(find_job(target), options), recurring, args, kwargs)
 
     async def put(store: JobStore) -> list[ScheduleRecord]:

@@ -88,10 +88,10 @@ def test_settings_do_not_change() -> None:
 
 
 def test_a_password_is_not_printed() -> None:
-    settings = Settings(database_url="postgresql://me:secret@127.0.0.1/db")
-    assert "secret" not in repr(settings)
+    settings = Settings(database_url="postgresql://me:hunter2@127.0.0.1/db")
+    assert "hunter2" not in repr(settings)
     assert settings.database_url is not None
-    assert "secret" in settings.database_url.get_secret_value()
+    assert "hunter2" in settings.database_url.get_secret_value()
 
 
 def test_two_starts_of_one_node_have_different_names() -> None:

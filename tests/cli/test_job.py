@@ -32,6 +32,7 @@ SUMMARY_KEYS = [
 DETAIL_KEYS = [
     *("arguments", "result", "metadata", "timeout_seconds", "deadline", "lease_expires_at", "child_key", "child_index"),
     *("concurrency_limit", "unique_statuses", "result_ttl_seconds", "result_expired"),
+    *("callback_url", "callback_sent_at", "callback_status_code", "callback_error"),
 ]
 
 
@@ -133,7 +134,7 @@ def test_a_wrong_call_is_refused(invoke: Invoke, database: Database, words, code
         (["Ada"], "argument 1: 'Ada' is not JSON"),
         (["--kwarg", "{}"], "argument 1: '--kwarg' is not JSON"),
         (["--kwargs", "[1]"], "--kwargs: got '[1]', expected a JSON object"),
-        (['"a"', "-o", "colour=red"], "-o colour=red: expected OPTION=VALUE with one of the options concurrency_key"),
+        (['"a"', "-o", "colour=red"], "-o colour=red: expected OPTION=VALUE with one of the options callback_url"),
         (['"a"', "-o", "queue"], "-o queue: expected OPTION=VALUE"),
         (['"a"', "-o", "priority=high"], "priority: got str 'high'"),
         (['"a"', "-o", "tags=red"], "-o tags: 'red' is not JSON"),

@@ -25,6 +25,7 @@ from callboard.persistence.schema import (
     forbidden_change,
     item_status_check,
     metadata,
+    owed_callback,
     reason_check,
     status_check,
 )
@@ -75,6 +76,7 @@ def test_the_migration_is_what_the_metadata_says(database_url: str) -> None:
         batch_status_check,
         item_status_check,
         forbidden_batch_change,
+        owed_callback,
     ],
 )
 def test_the_guards_in_the_migration_are_those_of_the_state_machine(make: Any) -> None:

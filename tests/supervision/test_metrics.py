@@ -103,6 +103,7 @@ def filled() -> PrometheusTelemetry:
     telemetry.set_job_threads(busy=1, idle=2, abandoned=0)
     telemetry.set_job_processes(busy=1, idle=1, memory_bytes=80_000_000)
     telemetry.job_process_ended("memory_limit")
+    telemetry.callback_attempted("success", 0.2)
     telemetry.store_summary_refreshed(
         StoreSummary(
             counts=(

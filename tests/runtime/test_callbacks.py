@@ -1,0 +1,150 @@
+"""Callbacks end to end: from a job's end to a receiver, with failures and dead workers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from callboard import Abort, ConfigurationError, JobRegistry, Runtime, Settings, job
+from callboard.actors.callbacks.attempts import CallbackState
+from callboard.actors.jobs.types import JobRecord
+from tests.support.receiver import Received, Receiver, plain
+
+from .worker_jobs import slow_square
+
+SECRET = "whsec_" + "QUJD" * 10
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(
+        update={
+            **Settings(callback_secret=SECRET).model_dump(include={"callback_secret"}),
+            "callback_trusted_hosts": ("127.0.0.1",),
+            "callback_retry_delays_seconds": (0.01, 0.01),
+            "callback_timeout_seconds": 5,
+        }
+    )
+
+
+async def recorded(runtime: Runtime, job_id: UUID, state: CallbackState) -> JobRecord:
+    async with asyncio.timeout(20):
+        while True:
+            if [one for one in await runtime.store.callbacks.read(state, limit=10) if one.job_id == job_id]:
+                record = await runtime.store.get(job_id)
+                assert record is not None
+                return record
+            await runtime.pulse.wait(0.05)
+
+
+async def test_all_three_ends_call_back(runtime: Runtime, registry: JobRegistry) -> None:
+    @job(kind="work", registry=registry)
+    async def work(fails: bool) -> None:
+        if fails:
+            raise Abort("no")
+
+    async with Receiver(plain(200)) as receiver:
+        options = {"callback_url": f"{receiver.url}/done", "metadata": {"tenant": "acme"}}
+        good = await runtime.spawn(work, False, **options)
+        bad = await runtime.spawn(work, True, **options)
+        cancelled = await runtime.spawn(work, False, delay_seconds=3600, **options)
+        await cancelled.cancel()
+        requests = await receiver.wait(3)
+        told = {request.headers["webhook-id"]: request.verified(SECRET) for request in requests}
+        for ref, status in ((good, "completed"), (bad, "failed"), (cancelled, "cancelled")):
+            document = told[f"msg_{ref.id.hex}"]
+            assert document["type"] == f"job.{status}"
+            assert document["data"]["job_id"] == str(ref.id)
+            assert (document["data"]["status"], document["data"]["metadata"]) == (status, {"tenant": "acme"})
+            record = await recorded(runtime, ref.id, CallbackState.DELIVERED)
+            assert record.callback_sent_at is not None
+            assert (record.callback_status_code, record.callback_error) == (200, None)
+    assert len(requests) == 3
+
+
+async def test_it_is_tried_again_with_the_same_id_then_dead_then_replayed(
+    runtime: Runtime, registry: JobRegistry
+) -> None:
+    @job(kind="work", registry=registry)
+    async def work() -> None: ...
+
+    async with Receiver(plain(500), plain(302), plain(503), plain(200)) as receiver:
+        ref = await runtime.spawn(work, callback_url=receiver.url)
+        dead = await recorded(runtime, ref.id, CallbackState.DEAD)
+        assert (dead.callback_status_code, dead.callback_error) == (503, "the receiver answered 503")
+        assert await runtime.store.callbacks.replay([ref.id]) == [ref.id]
+        await recorded(runtime, ref.id, CallbackState.DELIVERED)
+        assert {request.headers["webhook-id"] for request in receiver.requests} == {f"msg_{ref.id.hex}"}
+        assert len({request.body for request in receiver.requests}) == 1
+        assert len(receiver.requests) == 4
+
+
+async def test_gone_is_the_end(runtime: Runtime, registry: JobRegistry) -> None:
+    @job(kind="work", registry=registry)
+    async def work() -> None: ...
+
+    async with Receiver(plain(410)) as receiver:
+        ref = await runtime.spawn(work, callback_url=receiver.url)
+        assert (await recorded(runtime, ref.id, CallbackState.DEAD)).callback_status_code == 410
+        assert len(receiver.requests) == 1
+
+
+async def test_what_may_not_be_called_is_refused_and_nothing_is_written(
+    runtime: Runtime, registry: JobRegistry
+) -> None:
+    @job(kind="work", registry=registry)
+    async def work() -> None: ...
+
+    for url in ("http://example.com/", "https://169.254.169.254/", "https://user@example.com/", "nonsense"):
+        with pytest.raises(ConfigurationError, match="callback_url: got"):
+            await runtime.spawn(work, callback_url=url)
+        with pytest.raises(ConfigurationError, match="callback_url: got"):
+            await runtime.spawn_many(work, [(), ()], callback_url=url)
+    assert await runtime.jobs() == []
+
+
+@pytest.mark.parametrize("secret", ["secret", "whsec_", "whsec_c2hvcnQ=", "whsec_!!!"])
+def test_a_secret_that_is_none_is_refused_without_being_shown(secret: str) -> None:
+    with pytest.raises(ValueError, match="expected whsec_"):
+        Settings(callback_secret=secret)
+
+
+@pytest.mark.processes
+@pytest.mark.chaos
+async def test_a_worker_that_is_killed_between_delivery_and_record_delivers_again_with_the_same_id(
+    settings: Settings, database_url: str
+) -> None:
+    async def silence(_: Received, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    environment = {"CALLBOARD_CALLBACK_SECRET": SECRET, "CALLBOARD_CALLBACK_TRUSTED_HOSTS": '["127.0.0.1"]'}
+    async with Receiver(silence, plain(200)) as receiver:
+        victim = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.runtime.worker_process", database_url, "3"),
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, **environment},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert victim.stdout is not None
+        assert await asyncio.wait_for(victim.stdout.readline(), 60) == b"ready\n"
+        async with Runtime(settings.model_copy(update={"callback_secret": None}), work=False) as client:
+            ref = await client.spawn(slow_square, 2, callback_url=receiver.url)
+            await receiver.wait(1)
+            victim.kill()
+            await victim.wait()
+            async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+                # Its lease ends now, instead of in half a minute.
+                await connection.execute("UPDATE callboard.callbacks SET next_attempt_at = now()")
+            async with Runtime(settings, registry=JobRegistry()):
+                first, second = await receiver.wait(2)
+                record = await recorded(client, ref.id, CallbackState.DELIVERED)
+        assert first.headers["webhook-id"] == second.headers["webhook-id"]
+        assert first.body == second.body
+        assert record.callback_status_code == 200
