@@ -81,6 +81,19 @@ def show_groups(report: Mapping[str, Any], unit: str, console: Console) -> None:
     _show_surroundings(report, console)
 
 
+def show_failover(report: Mapping[str, Any], goals: Sequence[Goal], console: Console) -> None:
+    """Print how long a cluster had no leader, by what had happened to the one that it had."""
+    table = Table(title=f"failover: seconds without a leader, {report['rounds']} rounds each")
+    for column in ("failure", "p50", "p99", "goal"):
+        table.add_column(column, justify="left" if column == "failure" else "right")
+    for goal in goals:
+        p99 = report["figures"][goal.figure]
+        p50 = report["figures"][goal.figure.replace("_p99_", "_p50_")]
+        table.add_row(goal.label.removesuffix(", p99"), _number(p50), _number(p99), _goal(goal, p99))
+    console.print(table)
+    _show_surroundings(report, console)
+
+
 def _show_surroundings(report: Mapping[str, Any], console: Console) -> None:
     machine = report["machine"]
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())

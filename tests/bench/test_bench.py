@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
+from bench import failover
 from bench.__main__ import main
 from bench.check import BenchmarkInvalid, require
 from bench.report import Goal, median_of, ratio
@@ -65,6 +66,19 @@ def test_a_benchmark_without_a_server_reports_what_is_documented(benchmark: str,
     report = run(tmp_path, benchmark, "--jobs", "200")
     assert set(report) == SURROUNDINGS
     documented(leaves(report["figures"]) - {"count"})
+
+
+@pytest.mark.processes
+@pytest.mark.chaos
+def test_failover_reports_what_is_documented(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the four: the others take the trust window's time."""
+    documented({name for goal in failover.GOALS for name in (goal.figure, goal.figure.replace("_p99_", "_p50_"))})
+    monkeypatch.setattr(failover, "FAILURES", {"kill": failover.kill})
+    monkeypatch.setattr(failover, "GOALS", failover.GOALS[:1])
+    report = run(tmp_path, "failover", "--rounds", "1", "--database-url", server.url)
+    assert set(report) == SURROUNDINGS | {"measurements", "goals"}
+    assert set(report["figures"]) == {"kill_p50_seconds", "kill_p99_seconds"}
+    assert [len(taken) for taken in report["measurements"].values()] == [1]
 
 
 def test_no_database_is_left_behind(server: Server, tmp_path: Path) -> None:
