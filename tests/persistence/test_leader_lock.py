@@ -197,6 +197,18 @@ async def test_a_role_that_may_not_end_the_leader_says_so_and_waits(
         await admin.execute(sql.SQL("DROP ROLE {}").format(name))
 
 
+async def test_a_term_is_on_the_disk_when_it_begins(
+    open_session: OpenSession, admin: psycopg.AsyncConnection[Any]
+) -> None:
+    """The session itself does not wait for the disk, so that a slow one deposes nobody."""
+    alice = await open_session()
+    [(usual,)] = await (await alice._connection.execute("SHOW synchronous_commit")).fetchall()
+    assert usual == "off"
+    before = await value(admin, "SELECT pg_current_wal_insert_lsn()")
+    await campaign(alice)
+    assert await value(admin, f"SELECT pg_current_wal_flush_lsn() > '{before}'")
+
+
 async def test_a_wait_that_is_cancelled_leaves_no_lock(
     open_session: OpenSession, admin: psycopg.AsyncConnection[Any]
 ) -> None:

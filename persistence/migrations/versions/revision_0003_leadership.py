@@ -78,6 +78,7 @@ BEGIN
             NULL;
         END;
         PERFORM pg_advisory_xact_lock(fence_key);
+        PERFORM set_config('synchronous_commit', 'on', true);  -- whatever the session has: no term is given twice
         UPDATE {schema}.leadership
         SET term = term + 1, holder = node, backend_pid = pg_backend_pid(), acquired_at = clock_timestamp(),
             heartbeat_at = clock_timestamp(), silence_limit_seconds = silence_limit, step_down_term = NULL;
