@@ -85,7 +85,7 @@ class InvalidArguments(CallboardError, TypeError):
 
 
 class InvalidResult(CallboardError, TypeError):
-    """A job returned something that its annotation does not allow or that JSON cannot hold. The job fails."""
+    """A job or a step returned what its annotation does not allow or JSON cannot hold. The job fails."""
 
 
 class PayloadTooLarge(CallboardError, ValueError):

@@ -56,6 +56,10 @@ class JobStore(Protocol):
         """The callbacks of jobs that have ended."""
 
     @property
+    def steps(self) -> StepStore:
+        """What jobs did once."""
+
+    @property
     def schedules(self) -> ScheduleStore:
         """The schedules."""
 
@@ -290,6 +294,28 @@ class ScheduleStore(Protocol):
 
         Raises:
             StaleTerm: the term is over. The schedules before are done.
+        """
+
+
+class StepStore(Protocol):
+    """What jobs did once and must not do again: results by job and key, deleted with their job.
+
+    Raises ``StoreUnavailable`` as a ``JobStore`` does.
+    """
+
+    async def read(self, job_id: UUID, key: str) -> str | None:
+        """Return what a step of a job gave, as JSON text; None where none is kept."""
+
+    async def record(self, attempt: AttemptKey, key: str, value: str) -> str:
+        """Keep what a step gave, and return what is kept: the first result stands.
+
+        Args:
+            attempt: whose step it was.
+            key: names it within its job.
+            value: a JSON text.
+
+        Raises:
+            StaleAttempt: the attempt runs no longer: cancelled, or taken over. Nothing was written.
         """
 
 

@@ -299,6 +299,24 @@ class Worker:
             self.look()
         return found[: len(calls)]
 
+    @property
+    def result_limit_bytes(self) -> int:
+        """How much JSON a result may take."""
+        return self._settings.result_limit_bytes
+
+    async def kept_step(self, job_id: UUID, key: str) -> str | None:
+        """Return what a step of a job gave; None where none is kept."""
+        return await self._parts.store.steps.read(job_id, key)
+
+    async def keep_step(self, attempt: AttemptKey, key: str, value: str) -> str:
+        """Keep what a step gave. Its effect is done: so it is not given up while the database is away."""
+        while True:
+            try:
+                return await self._parts.store.steps.record(attempt, key, value)
+            except StoreUnavailable as error:
+                _log.warning("job %s: step %r is done and cannot be kept yet: %s", attempt.job_id, key, error)
+            await asyncio.sleep(self._settings.poll_interval_seconds)
+
     async def unknown_for_seconds(self, job_id: UUID) -> float:
         """Return how long ago a worker first put the job back because it did not know its kind; 0 if none did."""
         for row in await self._parts.store.history(job_id):

@@ -10,13 +10,16 @@ from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import Applied, AttemptKey, Refused
 
 
-def require_running_attempt(attempt: AttemptKey, status: Status | None, token: int | None) -> None:
+def require_running_attempt(
+    attempt: AttemptKey, status: Status | None, token: int | None, *, may: str = "spawn no children"
+) -> None:
     """Accept an attempt that still runs.
 
     Args:
-        attempt: who spawns.
+        attempt: who spawns, or writes something else.
         status: of its job as found; None where there is no such job.
         token: of its job as found.
+        may: what it may not do otherwise, for the message.
 
     Raises:
         StaleAttempt: the job is not running, or another attempt runs it.
@@ -25,7 +28,7 @@ def require_running_attempt(attempt: AttemptKey, status: Status | None, token: i
         return
     found = "does not exist" if status is None else f"is {status} with token {token}"
     raise StaleAttempt(
-        f"job {attempt.job_id} {found}, so the attempt with token {attempt.token} can spawn no children: it was "
+        f"job {attempt.job_id} {found}, so the attempt with token {attempt.token} can {may}: it was "
         f"cancelled or taken over; let it end",
         job_id=attempt.job_id,
         actual_status=status or "missing",

@@ -63,6 +63,7 @@ from .memory_jobs import (
 )
 from .memory_leader_lock import MemoryLeaderLock
 from .memory_schedules import MemorySchedules
+from .memory_steps import MemorySteps
 
 _FORGET_NODES_AFTER = timedelta(days=1)
 
@@ -88,6 +89,7 @@ class MemoryStore:
         self.controls = MemoryControls(clock, lambda: self._hint("controls", ""))
         self.leader_lock = MemoryLeaderLock(clock)
         self.callbacks = MemoryCallbacks(clock, self._jobs.get, lambda: self._hint("callback", ""))
+        self.steps = MemorySteps(self._jobs.get)
         self.schedules = MemorySchedules(
             clock, lambda jobs, actor: self._spawn_all(jobs, actor, None), self.leader_lock.require_term
         )
@@ -463,6 +465,7 @@ class MemoryStore:
         ]
         for job in old:
             self.callbacks.forget(job.id)
+            self.steps.forget(job.id)
             del self._jobs[job.id]
             if job.parent_id is not None:
                 self._children[job.parent_id].pop((job.child_key or "", job.child_index or 0), None)

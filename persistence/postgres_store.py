@@ -51,6 +51,7 @@ from .retention import RetentionStatements, prune
 from .schedule_statements import ScheduleStatements
 from .schedules import PostgresSchedules
 from .statements import Statements
+from .steps import PostgresSteps
 from .uniqueness import UniqueStatements
 
 _Result = TypeVar("_Result")
@@ -91,6 +92,7 @@ class PostgresStore:
         self._holders: set[AttemptKey] = set()
         self.controls = PostgresControls(self._limits, self._native)
         self.callbacks = PostgresCallbacks(settings.database_schema, self._native)
+        self.steps = PostgresSteps(settings.database_schema, self._native)
         self.schedules = PostgresSchedules(ScheduleStatements(settings.database_schema), self._native, self.spawn)
         self.batches = PostgresBatches(settings.database_schema, self._native)
         self._engine = engine or make_engine(settings)

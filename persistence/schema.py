@@ -395,6 +395,17 @@ batch_strays = sa.Table(
     sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name="batch_strays_batch", ondelete="CASCADE"),
 )
 
+job_steps = sa.Table(
+    "job_steps",
+    metadata,
+    sa.Column("job_id", sa.Uuid, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("recorded_at", _time, nullable=False, server_default=sa.func.now()),
+    sa.Column("value", JSON, nullable=False),
+    sa.PrimaryKeyConstraint("job_id", "key", name="job_steps_pkey"),
+    sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="job_steps_job", ondelete="CASCADE"),
+)
+
 callbacks = sa.Table(
     "callbacks",
     metadata,

@@ -335,7 +335,17 @@ class Statements:
 
 def names(schema: str) -> dict[str, str]:
     """Return what stands for the names in braces, in a schema."""
-    tables = ("jobs", "history_numbers", "queues", "limits", "permits", "buckets", "schedules", "callbacks")
+    tables = (
+        "jobs",
+        "history_numbers",
+        "queues",
+        "limits",
+        "permits",
+        "buckets",
+        "schedules",
+        "callbacks",
+        "job_steps",
+    )
     return {table: f'"{schema}".{table}' for table in tables} | {
         "history": f'"{schema}".history_batches',
         "schema": f'"{schema}"',

@@ -161,6 +161,19 @@ class JobRunner:
         """Refuse."""
         raise _not_here("ctx.map")
 
+    @property
+    def result_limit_bytes(self) -> int:
+        """Is the worker's."""
+        raise _not_here("the limit of results")
+
+    def kept_step(self, *_: object, **__: object) -> Coroutine[Any, Any, str | None]:
+        """Refuse."""
+        raise _not_here("ctx.step")
+
+    def keep_step(self, *_: object, **__: object) -> Coroutine[Any, Any, str]:
+        """Refuse."""
+        raise _not_here("ctx.step")
+
     def unknown_for_seconds(self, *_: object, **__: object) -> Coroutine[Any, Any, float]:
         """Refuse."""
         raise _not_here("unknown_for_seconds")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
 from uuid import UUID
 
 from callboard.actors.errors import InvalidArguments, PayloadTooLarge
@@ -15,12 +16,15 @@ from callboard.actors.errors import InvalidArguments, PayloadTooLarge
 from .control import Parked
 from .ended import ended_from
 from .state import WaitingOn
+from .step import checked_key, decode_step, encode_step
 from .types import AttemptKey, ClaimedJob, JobRecord
 
 if TYPE_CHECKING:
     from .definition import ConfiguredJob, JobDefinition
 
+P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 PROGRESS_LIMIT_BYTES: Final = 64 * 1024
 
@@ -39,6 +43,20 @@ class ContextServices(Protocol):
         self, parent: ClaimedJob, key: str, job: Any, calls: Sequence[tuple[Any, ...]]
     ) -> list[JobRecord]:
         """Return the children of ``parent`` under ``key``, spawning those that do not exist yet."""
+
+    @property
+    def result_limit_bytes(self) -> int:
+        """How much JSON the result of a job, or of a step, may take."""
+
+    async def kept_step(self, job_id: UUID, key: str) -> str | None:
+        """Return what a step of a job gave, as JSON text; None where none is kept."""
+
+    async def keep_step(self, attempt: AttemptKey, key: str, value: str) -> str:
+        """Keep what a step gave; return what is kept: the first result stands. Waits for a database that is away.
+
+        Raises:
+            StaleAttempt: the attempt runs no longer. Nothing was kept.
+        """
 
     async def unknown_for_seconds(self, job_id: UUID) -> float:
         """Return how long ago a worker first put the job back because it did not know its kind; 0 if none did."""
@@ -65,6 +83,7 @@ class JobContext:
         self._services = services
         self._cancelled = False
         self._mapped: set[str] = set()
+        self._stepped: set[str] = set()
         self.saw_cancelled = False
         self._wake_up: threading.Event | None = None
         self.job_id: UUID = claimed.id
@@ -144,7 +163,7 @@ class JobContext:
         arguments = list(calls)
         if not arguments:
             return []
-        children = await self._on_the_runtimes_loop(key, job, arguments)
+        children = await self._on_the_runtimes_loop(self._services.children(self._claimed, key, job, arguments))
         if children[0].kind != job.definition.kind:
             raise InvalidArguments(
                 f"ctx.map of {job.definition.kind} finds children of kind {children[0].kind} under the key {key!r}: an "
@@ -161,9 +180,60 @@ class JobContext:
             results.append(decode(ended.result) if failure is None else failure)
         return results
 
-    async def _on_the_runtimes_loop(self, key: str, job: Any, calls: list[tuple[Any, ...]]) -> list[JobRecord]:
-        work = self._services.children(self._claimed, key, job, calls)
-        if asyncio.get_running_loop() is self._services.loop:
+    async def step(
+        self, key: str, function: Callable[P, Awaitable[R]] | Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Any:
+        """Call a function once for this job, keep its result beside the job, and return what is kept.
+
+        Where an attempt before has kept it already, the function is not called. So what stands in a step does not run
+        again when the job's function runs from its start: after a ``map``, an error, a ``Snooze``, a stop or the death
+        of a worker. It may run again where the worker dies between its effect and the record.
+
+        Args:
+            key: names the step within the job; 1 to 200 printable characters.
+            function: a coroutine function, or a plain one. A plain one is called in a thread, where the job runs on
+                the event loop, and in the job's own thread otherwise.
+            *args: its arguments.
+            **kwargs: its arguments.
+
+        Returns:
+            Its result as JSON gives it back, the first time too: a tuple is a list then.
+
+        Raises:
+            InvalidArguments: the key is no key, or was used before in this run. Nothing was called.
+            InvalidResult: JSON cannot hold the result.
+            PayloadTooLarge: it takes more than the setting ``result_limit_bytes``.
+            StaleAttempt: this attempt was cancelled, or taken over, meanwhile. Nothing was kept.
+            Exception: whatever the function raises; that is not kept.
+        """
+        checked_key(key, "ctx.step")
+        if key in self._stepped:
+            raise InvalidArguments(
+                f"ctx.step was called twice with the key {key!r}, under which the result of the first call is kept; "
+                f"give each step a key of its own"
+            )
+        self._stepped.add(key)
+        services = self._services
+        kept = await self._on_the_runtimes_loop(services.kept_step(self.job_id, key))
+        if kept is None:
+            value = await self._called(function, args, kwargs)
+            text = encode_step(key, value, services.result_limit_bytes)
+            keeping = services.keep_step(AttemptKey(self.job_id, self.token), key, text)
+            kept = await self._on_the_runtimes_loop(keeping)
+        return decode_step(kept)
+
+    async def _called(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not inspect.iscoroutinefunction(function) and self._is_on_the_runtimes_loop():
+            result = await asyncio.to_thread(function, *args, **kwargs)
+        else:
+            result = function(*args, **kwargs)
+        return await result if inspect.isawaitable(result) else result
+
+    def _is_on_the_runtimes_loop(self) -> bool:
+        return asyncio.get_running_loop() is self._services.loop
+
+    async def _on_the_runtimes_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._is_on_the_runtimes_loop():
             return await work
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._services.loop))
 

@@ -86,6 +86,8 @@ class Services:
         self.reports: list[tuple[AttemptKey, dict[str, Any]]] = []
         self.asked: list[tuple[str, list[tuple[Any, ...]]]] = []
         self.answer: list[JobRecord] = []
+        self.steps: dict[str, str] = {}
+        self.result_limit_bytes = 100
 
     def progress(self, attempt: AttemptKey, progress: dict[str, Any]) -> None:
         self.reports.append((attempt, progress))
@@ -93,6 +95,12 @@ class Services:
     async def children(self, parent: Any, key: str, job: Any, calls: Any) -> list[JobRecord]:
         self.asked.append((key, list(calls)))
         return self.answer
+
+    async def kept_step(self, job_id: UUID, key: str) -> str | None:
+        return self.steps.get(key)
+
+    async def keep_step(self, attempt: AttemptKey, key: str, value: str) -> str:
+        return self.steps.setdefault(key, value)
 
     async def unknown_for_seconds(self, job_id: UUID) -> float:
         return 0.0

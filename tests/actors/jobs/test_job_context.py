@@ -7,7 +7,14 @@ from uuid import UUID
 
 import pytest
 
-from callboard.actors.errors import InvalidArguments, JobCancelled, JobFailed, PayloadTooLarge, ResultExpired
+from callboard.actors.errors import (
+    InvalidArguments,
+    InvalidResult,
+    JobCancelled,
+    JobFailed,
+    PayloadTooLarge,
+    ResultExpired,
+)
 from callboard.actors.jobs.context import JobContext
 from callboard.actors.jobs.control import Parked
 from callboard.actors.jobs.definition import JobRegistry, job
@@ -189,3 +196,81 @@ async def test_children_of_another_kind_are_not_taken_for_ours() -> None:
     services.answer = [record(kind="tests.former", result="1")]
     with pytest.raises(InvalidArguments, match=r"finds children of kind tests\.former"):
         await JobContext(claimed(), services).map(child, [(1,)])
+
+
+async def test_a_step_runs_once_and_gives_what_is_kept_both_times() -> None:
+    services, calls = Services(asyncio.get_running_loop()), []
+
+    async def draft(number: int, *, style: str) -> tuple[int, str]:
+        calls.append(number)
+        return number, style
+
+    first = await JobContext(claimed(), services).step("draft", draft, 3, style="short")
+    second = await JobContext(claimed(token=8), services).step("draft", draft, 3, style="short")
+    assert first == second == [3, "short"]  # a list: as JSON gives it back
+    assert calls == [3]
+
+
+async def test_a_step_that_gave_nothing_is_done_as_well() -> None:
+    services, calls = Services(asyncio.get_running_loop()), []
+    for _ in range(2):
+        assert await JobContext(claimed(), services).step("note", calls.append, 1) is None
+    assert calls == [1]
+
+
+async def test_a_plain_step_leaves_the_runtimes_loop_alone_and_stays_in_a_jobs_own_thread() -> None:
+    services = Services(asyncio.get_running_loop())
+    assert await JobContext(claimed(), services).step("where", threading.get_ident) != threading.get_ident()
+
+    def in_a_thread() -> bool:
+        job_thread = asyncio.run(JobContext(claimed(), services).step("there", threading.get_ident))
+        return job_thread == threading.get_ident()
+
+    assert await asyncio.to_thread(in_a_thread)
+
+
+async def test_a_plain_function_that_makes_a_coroutine_is_awaited() -> None:
+    async def draft(number: int) -> int:
+        return number
+
+    assert await JobContext(claimed(), Services(asyncio.get_running_loop())).step("draft", lambda: draft(3)) == 3
+
+
+async def test_a_step_that_raises_is_not_kept() -> None:
+    services = Services(asyncio.get_running_loop())
+
+    async def fails() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await JobContext(claimed(), services).step("draft", fails)
+    assert services.steps == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (object(), InvalidResult, "ctx.step 'draft': the function returned object, which JSON cannot hold"),
+        (float("nan"), InvalidResult, "returned float, which JSON cannot hold"),
+        ("x" * 99, PayloadTooLarge, "returned 101 bytes of JSON; at most 100 are kept"),
+    ],
+)
+async def test_what_a_step_cannot_keep_is_an_error(value: object, error: type[Exception], message: str) -> None:
+    services = Services(asyncio.get_running_loop())
+    with pytest.raises(error, match=message):
+        await JobContext(claimed(), services).step("draft", lambda: value)
+    assert services.steps == {}
+
+
+async def test_two_steps_of_one_run_have_two_keys() -> None:
+    context, calls = JobContext(claimed(), Services(asyncio.get_running_loop())), []
+    await context.step("a", calls.append, 1)
+    with pytest.raises(InvalidArguments, match=r"ctx\.step was called twice with the key 'a'"):
+        await context.step("a", calls.append, 2)
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 201, "a\0", None, 1])
+async def test_a_step_has_a_key_that_can_be_kept(key: Any) -> None:
+    with pytest.raises(InvalidArguments, match="expected a text of 1 to 200 printable characters"):
+        await JobContext(claimed(), Services(asyncio.get_running_loop())).step(key, print)
