@@ -106,7 +106,7 @@ class JobStore(Protocol):
         """
 
     async def claim(self, demands: Sequence[QueueDemand], *, node: str, lease_seconds: float) -> list[ClaimedJob]:
-        """Take up to ``limit`` runnable jobs of each queue: by priority, then by ``run_at``, skipping locked rows.
+        """Take up to ``limit`` runnable jobs of each queue, the earliest ``turn`` first, skipping locked rows.
 
         None of a paused queue, and none beyond a limit: of its queue, its kind, its owner, or its concurrency key. Such
         limits are exact over all nodes.

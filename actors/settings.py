@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .callbacks.attempts import RETRY_DELAYS_SECONDS
+from .jobs.turn import DEFAULT_AGING_SECONDS
 
 Seconds = Annotated[float, Gt(0)]
 Ratio = Annotated[float, Gt(0), Le(1)]
@@ -62,6 +63,10 @@ class Settings(BaseSettings):
     )
     use_uvloop: bool = Field(False, description="Let the command line run on uvloop (extra `uvloop`).")
     poll_interval_seconds: Seconds = Field(1.0, description="How often to look for jobs when no wake-up comes.")
+    priority_aging_seconds: Annotated[float, Gt(0), Le(86_400)] = Field(
+        DEFAULT_AGING_SECONDS,
+        description="What a step of priority is worth: a job overtakes what came so much earlier for each.",
+    )
     claim_batch_size: Count = Field(500, description="Most jobs that one claim takes.")
     write_batch_size: Count = Field(1000, description="Most transitions that one commit writes.")
 

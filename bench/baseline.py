@@ -15,11 +15,11 @@ BATCH: Final = 500
 _CLAIM: Final = """
 WITH step AS MATERIALIZED (SELECT nextval('callboard.history_numbers') AS number), picked AS MATERIALIZED (
     SELECT id FROM callboard.jobs
-    WHERE queue = %(queue)s AND priority = 0 AND run_at <= now() AND status = 'pending' AND waiting_on IS NULL
-    ORDER BY run_at, id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
+    WHERE queue = %(queue)s AND turn IS NOT NULL AND concurrency_key IS NULL
+    ORDER BY turn, id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE callboard.jobs AS job
-    SET status = 'running', token = token + 1, attempt = attempt + 1, transitions = transitions + 1,
+    SET status = 'running', turn = NULL, token = token + 1, attempt = attempt + 1, transitions = transitions + 1,
         newest_history = (SELECT number FROM step), older_history = newest_history,
         started_at = now(), node = 'bare', lease_expires_at = now() + interval '30 s'
     WHERE id = ANY(ARRAY(SELECT id FROM picked)) RETURNING id, transitions, attempt, older_history, token
@@ -75,7 +75,7 @@ def copy(url: str, jobs: int) -> float:
     spawned = "".join(_record(number, ids[first : first + BATCH]) for number, first in enumerate(range(0, jobs, BATCH)))
     with psycopg.connect(url) as connection:
         begin = time.perf_counter()
-        _copy(connection, "callboard.jobs (id, kind, queue, arguments, status, max_attempts)", rows)
+        _copy(connection, "callboard.jobs (id, kind, queue, arguments, status, max_attempts, turn)", rows)
         _copy(
             connection,
             "callboard.history_batches (number, to_status, reason, actor, job_ids, sequences, attempts, older)",
@@ -99,7 +99,7 @@ def commits(url: str, count: int) -> list[float]:
 
 
 def _row(number: int, job_id: UUID) -> str:
-    return f'{job_id}\tbench.nothing\t{QUEUE}\t{{"number":{number}}}\tpending\t3\n'
+    return f'{job_id}\tbench.nothing\t{QUEUE}\t{{"number":{number}}}\tpending\t3\tnow\n'
 
 
 def _record(number: int, ids: list[UUID]) -> str:

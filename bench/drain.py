@@ -95,7 +95,8 @@ def _wait_empty(url: str) -> float:
     """
     with psycopg.connect(url) as connection:
         while connection.execute(
-            "SELECT EXISTS (SELECT FROM callboard.jobs WHERE queue = %s AND status = 'pending' AND waiting_on IS NULL) "
+            "SELECT EXISTS (SELECT FROM callboard.jobs"
+            " WHERE queue = %s AND turn IS NOT NULL AND concurrency_key IS NULL) "
             "OR EXISTS (SELECT FROM callboard.jobs WHERE status = 'running')",
             (jobs.QUEUE,),
         ).fetchone() == (True,):

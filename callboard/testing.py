@@ -85,7 +85,12 @@ class MemoryRuntime(Runtime):
         chosen = settings or Settings()
         if queues is not None:
             chosen = chosen.model_copy(update={"queues": dict(queues)})
-        super().__init__(chosen, registry=registry, parts=stores.memory(self.clock), clock=self.clock)
+        super().__init__(
+            chosen,
+            registry=registry,
+            parts=stores.memory(self.clock, aging_seconds=chosen.priority_aging_seconds),
+            clock=self.clock,
+        )
 
     async def drain(self, *, advance: bool = True, timeout_seconds: float = 30.0) -> None:
         """Return when no job runs and none is left that could.

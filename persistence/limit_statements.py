@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from .statements import compile_statement, names
+from callboard.actors.jobs.turn import DEFAULT_AGING_SECONDS
+
+from .statements import PROMOTE, compile_statement, names
 
 # One lock for all claims that count. It is taken in a statement of its own: the next one's snapshot is later than the
 # commit of whoever held it before, so what is counted is what holds.
@@ -24,46 +26,30 @@ SELECT (SELECT json_agg(entry) FROM {limits} AS entry),
 
 # Without keys: as the claim of other queues, but past the kinds and owners that have reached their limit. With keys:
 # the distinct keys of a queue by jumps in the index, and of each as many jobs as it has room for; so a key with a long
-# backlog costs no more than one with a short one, and hinders nobody.
+# backlog costs no more than one with a short one, and hinders nobody. Whose time has come was given a turn before.
 _CANDIDATES = """
 SELECT id, queue, kind, owner, concurrency_key, concurrency_limit FROM (
     SELECT job.* FROM unnest([queues text], [quotas integer]) AS demand (queue, quota),
     LATERAL (
-        WITH RECURSIVE level (priority) AS (
-            (SELECT priority FROM {jobs} WHERE queue = demand.queue AND status = 'pending' AND waiting_on IS NULL
-                AND concurrency_key IS NULL
-             ORDER BY priority LIMIT 1)
-            UNION ALL
-            SELECT (SELECT lower.priority FROM {jobs} AS lower
-                    WHERE lower.queue = demand.queue AND lower.priority > level.priority
-                        AND lower.status = 'pending' AND lower.waiting_on IS NULL AND lower.concurrency_key IS NULL
-                    ORDER BY lower.priority LIMIT 1)
-            FROM level WHERE level.priority IS NOT NULL
-        )
-        SELECT runnable.* FROM level, LATERAL (
-            SELECT id, queue, kind, owner, concurrency_key, concurrency_limit, priority, run_at FROM {jobs}
-            WHERE queue = demand.queue AND priority = level.priority AND run_at <= now()
-                AND status = 'pending' AND waiting_on IS NULL AND concurrency_key IS NULL
-                AND (deadline IS NULL OR deadline > now())
-                AND kind <> ALL(CAST([kinds text] AS text[]))
-                AND (owner IS NULL OR owner <> ALL(CAST([owners text] AS text[])))
-            ORDER BY run_at, id LIMIT demand.quota
-            FOR NO KEY UPDATE SKIP LOCKED
-        ) AS runnable
-        LIMIT demand.quota
+        SELECT id, queue, kind, owner, concurrency_key, concurrency_limit, turn FROM {jobs}
+        WHERE queue = demand.queue AND turn IS NOT NULL AND concurrency_key IS NULL
+            AND (deadline IS NULL OR deadline > now())
+            AND kind <> ALL(CAST([kinds text] AS text[]))
+            AND (owner IS NULL OR owner <> ALL(CAST([owners text] AS text[])))
+        ORDER BY turn, id LIMIT demand.quota
+        FOR NO KEY UPDATE SKIP LOCKED
     ) AS job
     UNION ALL
     SELECT job.* FROM unnest([queues text], [quotas integer]) AS demand (queue, quota),
     LATERAL (
         WITH RECURSIVE key (name) AS (
-            (SELECT concurrency_key FROM {jobs} WHERE queue = demand.queue AND status = 'pending'
-                AND waiting_on IS NULL AND concurrency_key IS NOT NULL
+            (SELECT concurrency_key FROM {jobs}
+             WHERE queue = demand.queue AND turn IS NOT NULL AND concurrency_key IS NOT NULL
              ORDER BY concurrency_key LIMIT 1)
             UNION ALL
             SELECT (SELECT further.concurrency_key FROM {jobs} AS further
                     WHERE further.queue = demand.queue AND further.concurrency_key > key.name
-                        AND further.status = 'pending' AND further.waiting_on IS NULL
-                        AND further.concurrency_key IS NOT NULL
+                        AND further.turn IS NOT NULL AND further.concurrency_key IS NOT NULL
                     ORDER BY further.concurrency_key LIMIT 1)
             FROM key WHERE key.name IS NOT NULL
         )
@@ -72,24 +58,23 @@ SELECT id, queue, kind, owner, concurrency_key, concurrency_limit FROM (
                 (SELECT max_running FROM {limits} WHERE scope = 'key' AND name IN (key.name, '*')
                  ORDER BY name = '*' LIMIT 1),
                 (SELECT concurrency_limit FROM {jobs}
-                 WHERE queue = demand.queue AND concurrency_key = key.name AND run_at <= now()
-                    AND status = 'pending' AND waiting_on IS NULL AND (deadline IS NULL OR deadline > now())
-                 ORDER BY priority, run_at, id LIMIT 1)
+                 WHERE queue = demand.queue AND concurrency_key = key.name AND turn IS NOT NULL
+                    AND (deadline IS NULL OR deadline > now())
+                 ORDER BY turn, id LIMIT 1)
             ) - (SELECT count(*) FROM {permits} WHERE permit = 'key:' || key.name) AS jobs
         ) AS room, LATERAL (
-            SELECT id, queue, kind, owner, concurrency_key, concurrency_limit, priority, run_at FROM {jobs}
-            WHERE queue = demand.queue AND concurrency_key = key.name AND run_at <= now()
-                AND status = 'pending' AND waiting_on IS NULL
+            SELECT id, queue, kind, owner, concurrency_key, concurrency_limit, turn FROM {jobs}
+            WHERE queue = demand.queue AND concurrency_key = key.name AND turn IS NOT NULL
                 AND (deadline IS NULL OR deadline > now())
                 AND kind <> ALL(CAST([kinds text] AS text[]))
                 AND (owner IS NULL OR owner <> ALL(CAST([owners text] AS text[])))
-            ORDER BY priority, run_at, id LIMIT least(demand.quota, greatest(room.jobs, 0))
+            ORDER BY turn, id LIMIT least(demand.quota, greatest(room.jobs, 0))
             FOR NO KEY UPDATE SKIP LOCKED
         ) AS runnable
         WHERE key.name IS NOT NULL AND key.name <> ALL(CAST([keys text] AS text[]))
     ) AS job
 ) AS candidate
-ORDER BY priority, run_at, id LIMIT 10000
+ORDER BY turn, id LIMIT 10000
 """
 
 _CLAIM_ADMITTED = """
@@ -196,11 +181,13 @@ FROM unnest([quotas text]) AS quota (name)
 
 _QUEUED_IN_QUEUE = """
 SELECT count(*) FROM (
-    (SELECT FROM {jobs} WHERE queue = :name AND status = 'pending' AND waiting_on IS NULL AND concurrency_key IS NULL
+    (SELECT FROM {jobs} WHERE queue = :name AND turn IS NOT NULL AND concurrency_key IS NULL
      LIMIT CAST(:bound AS integer))
     UNION ALL
-    (SELECT FROM {jobs} WHERE queue = :name AND status = 'pending' AND waiting_on IS NULL
-        AND concurrency_key IS NOT NULL LIMIT CAST(:bound AS integer))
+    (SELECT FROM {jobs} WHERE queue = :name AND turn IS NOT NULL AND concurrency_key IS NOT NULL
+     LIMIT CAST(:bound AS integer))
+    UNION ALL
+    (SELECT FROM {jobs} WHERE queue = :name AND delayed LIMIT CAST(:bound AS integer))
     LIMIT CAST(:bound AS integer)
 ) AS queued
 """
@@ -217,12 +204,14 @@ class LimitStatements:
 
     Args:
         schema: the schema of the tables; a valid identifier.
+        aging_seconds: what a step of priority is worth.
     """
 
-    def __init__(self, schema: str) -> None:
-        compiled = partial(compile_statement, names=names(schema))
+    def __init__(self, schema: str, aging_seconds: float = DEFAULT_AGING_SECONDS) -> None:
+        compiled = partial(compile_statement, names=names(schema, aging_seconds))
         self.lock = compiled(_LOCK)
         self.state = compiled(_STATE)
+        self.promote = compiled(PROMOTE)
         self.candidates = compiled(_CANDIDATES)
         self.claim_admitted = compiled(_CLAIM_ADMITTED)
         self.hold = compiled(_HOLD)

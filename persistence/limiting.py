@@ -14,6 +14,7 @@ from callboard.actors.jobs.types import AttemptKey, ClaimedJob, QueueDemand
 
 from .limit_statements import LimitStatements
 from .literals import plain_array, text_array
+from .statements import PROMOTED_TOGETHER
 
 _Native = psycopg.AsyncConnection[Any]
 
@@ -89,6 +90,8 @@ async def claim(
     async with connection.transaction():
         await connection.execute(sql.lock.native)
         await connection.execute(sql.forget_adopted.native)
+        queues = text_array([demand.queue for demand in demands])
+        await connection.execute(sql.promote.native, {"queues": queues, "limit": PROMOTED_TOGETHER})
         usage = await _read_usage(connection, sql)
         room = {demand.queue: usage.quota(demand) for demand in demands}
         spent = False

@@ -25,6 +25,7 @@ from callboard.actors.jobs.decide import (
 from callboard.actors.jobs.quotas import quota_checks, require_open_queues
 from callboard.actors.jobs.retention import Pruned, Retention
 from callboard.actors.jobs.state import Reason, Status, WaitingOn
+from callboard.actors.jobs.turn import DEFAULT_AGING_SECONDS, turn
 from callboard.actors.jobs.types import (
     Applied,
     AttemptKey,
@@ -73,10 +74,12 @@ class MemoryStore:
 
     Args:
         clock: the "database's" clock.
+        aging_seconds: what a step of priority is worth.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, aging_seconds: float = DEFAULT_AGING_SECONDS) -> None:
         self._clock = clock
+        self._aging_seconds = aging_seconds
         self._jobs: dict[UUID, JobRecord] = {}
         self._history: dict[UUID, list[HistoryRow]] = {}
         self._pending: defaultdict[str, dict[UUID, None]] = defaultdict(dict)
@@ -209,7 +212,7 @@ class MemoryStore:
             for job in map(self._jobs.__getitem__, self._pending.get(queue, ()))
             if job.run_at <= now and (job.deadline is None or job.deadline > now)
         ]
-        ready.sort(key=lambda job: (job.priority, job.run_at, job.id))
+        ready.sort(key=lambda job: (turn(job.run_at, job.priority, self._aging_seconds), job.id))
         running = map(self._jobs.__getitem__, self._running)
         admitted = self.controls.admitted(ready, running, at_most)
         return [self._claim(job, node, lease_seconds, now) for job in admitted]

@@ -50,7 +50,7 @@ from .migrate import check_schema
 from .retention import RetentionStatements, prune
 from .schedule_statements import ScheduleStatements
 from .schedules import PostgresSchedules
-from .statements import Statements
+from .statements import PROMOTED_TOGETHER, Statements
 from .steps import PostgresSteps
 from .uniqueness import UniqueStatements
 
@@ -58,6 +58,7 @@ _Result = TypeVar("_Result")
 _Native = psycopg.AsyncConnection[Any]
 
 _DEADLOCK_ROUNDS: Final = 5
+_PROMOTION_INTERVAL_SECONDS: Final = 1.0
 _CONNECTIONS_RETURN_SECONDS: Final = 2.0
 _CONNECTIONS_LOOK_SECONDS: Final = 0.005
 
@@ -86,9 +87,11 @@ class PostgresStore:
     def __init__(self, settings: Settings, telemetry: Telemetry, *, engine: AsyncEngine | None = None) -> None:
         self._settings = settings
         self._telemetry = telemetry
-        self._sql = Statements(settings.database_schema)
-        self._limits = LimitStatements(settings.database_schema)
-        self._unique = UniqueStatements(settings.database_schema)
+        aging_seconds = settings.priority_aging_seconds
+        self._sql = Statements(settings.database_schema, aging_seconds)
+        self._limits = LimitStatements(settings.database_schema, aging_seconds)
+        self._unique = UniqueStatements(settings.database_schema, aging_seconds)
+        self._next_promotion = 0.0
         self._holders: set[AttemptKey] = set()
         self.controls = PostgresControls(self._limits, self._native)
         self.callbacks = PostgresCallbacks(settings.database_schema, self._native)
@@ -220,7 +223,16 @@ class PostgresStore:
             "lease": lease_seconds,
         }
         rows = await self._native("claim", lambda own: _rows(own, self._sql.claim.native, parameters))
+        if len(rows) >= sum(demand.limit for demand in wanted) and time.monotonic() >= self._next_promotion:
+            await self._promote(wanted)
         return list(map(ClaimedJob._make, rows))
+
+    async def _promote(self, wanted: Sequence[QueueDemand]) -> None:
+        """Let delayed jobs of busy queues, whose time has come, into the order of claims."""
+        parameters = {"queues": text_array([demand.queue for demand in wanted]), "limit": PROMOTED_TOGETHER}
+        [(promoted,)] = await self._native("promote", lambda own: _rows(own, self._sql.promote.native, parameters))
+        if promoted < PROMOTED_TOGETHER:
+            self._next_promotion = time.monotonic() + _PROMOTION_INTERVAL_SECONDS
 
     async def adopt(self, known: Sequence[AttemptKey], *, node: str, lease_seconds: float) -> list[ClaimedJob]:
         """Give a node what it claimed without hearing of it."""

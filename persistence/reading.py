@@ -39,7 +39,7 @@ _RECORD = sa.select(
     *(
         _TEXTS[column.name].label(column.name) if column.name in _TEXTS else column
         for column in jobs.columns
-        if column.name not in {"transitions", "newest_history", "older_history"}
+        if column.name not in {"transitions", "newest_history", "older_history", "turn", "delayed"}
     ),
     callbacks.c.sent_at.label("callback_sent_at"),
     callbacks.c.status_code.label("callback_status_code"),

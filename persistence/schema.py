@@ -126,32 +126,39 @@ jobs = sa.Table(
     sa.Column("result_ttl_seconds", sa.Double),
     sa.Column("callback_url", sa.Text),
     sa.PrimaryKeyConstraint("id", name="jobs_pkey"),
+    sa.Column("turn", _time),
+    sa.Column("delayed", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.CheckConstraint(status_check(), name="jobs_status"),
     sa.CheckConstraint(f"waiting_on IN ({quote_list(WaitingOn)})", name="jobs_waiting_on"),
     sa.CheckConstraint("(parent_id IS NULL) = (child_key IS NULL)", name="jobs_child"),
     sa.CheckConstraint("(child_key IS NULL) = (child_index IS NULL)", name="jobs_child_index"),
     sa.CheckConstraint("(concurrency_key IS NULL) = (concurrency_limit IS NULL)", name="jobs_concurrency"),
+    sa.CheckConstraint(
+        "CASE WHEN status = 'pending' AND waiting_on IS NULL THEN (turn IS NULL) = delayed"
+        " ELSE turn IS NULL AND NOT delayed END",
+        name="jobs_turn",
+    ),
 )
 
 _unfinished = sa.text(f"status IN ({UNFINISHED_SQL})")
 
+# A queued job has either a turn, its place in the order of claims, or is delayed until its time has come.
 runnable_index = sa.Index(
     "jobs_runnable",
     jobs.c.queue,
-    jobs.c.priority,
-    jobs.c.run_at,
+    jobs.c.turn,
     jobs.c.id,
-    postgresql_where=sa.text("status = 'pending' AND waiting_on IS NULL AND concurrency_key IS NULL"),
+    postgresql_where=sa.text("turn IS NOT NULL AND concurrency_key IS NULL"),
 )
 keyed_index = sa.Index(
     "jobs_keyed",
     jobs.c.queue,
     jobs.c.concurrency_key,
-    jobs.c.priority,
-    jobs.c.run_at,
+    jobs.c.turn,
     jobs.c.id,
-    postgresql_where=sa.text("status = 'pending' AND waiting_on IS NULL AND concurrency_key IS NOT NULL"),
+    postgresql_where=sa.text("turn IS NOT NULL AND concurrency_key IS NOT NULL"),
 )
+delayed_index = sa.Index("jobs_delayed", jobs.c.queue, jobs.c.run_at, jobs.c.id, postgresql_where=sa.text("delayed"))
 lease_index = sa.Index("jobs_lease", jobs.c.lease_expires_at, postgresql_where=sa.text("status = 'running'"))
 deadline_index = sa.Index(
     "jobs_deadline",

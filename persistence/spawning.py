@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from callboard.actors.errors import ConfigurationError, StoreError
 from callboard.actors.jobs.state import Status
+from callboard.actors.jobs.turn import is_delayed, turn
 from callboard.actors.jobs.types import AttemptKey, NewJob, Spawned
 
 from .families import require_living_parent, require_running_attempt
@@ -179,7 +180,7 @@ async def copy(
         options: dict[object, str] = {}
         async with cursor.copy(sql.copy_jobs.native) as stream:
             for number, chunk in zip(numbers, chunks, strict=True):
-                await stream.write(_job_lines(chunk, now, number, options))
+                await stream.write(_job_lines(sql, chunk, now, number, options))
         await cursor.execute(sql.record_copied.native, _records(numbers, chunks) | {"actor": actor})
         queues = {job.queue for job in jobs if job.status == "pending" and _run_at(job, now) <= now}
         if queues:
@@ -209,19 +210,28 @@ def _run_at(job: NewJob, now: datetime) -> datetime:
     return now + timedelta(seconds=job.delay_seconds) if job.delay_seconds else now
 
 
-def _job_lines(jobs: Sequence[NewJob], now: datetime, history_number: int, options: dict[object, str]) -> str:
+def _job_lines(
+    sql: Statements, jobs: Sequence[NewJob], now: datetime, history_number: int, options: dict[object, str]
+) -> str:
     """Return a line for each job. ``options`` keeps what the lines of jobs with the same options end in."""
     lines = []
     for job in jobs:
         others = job[1:3], job[4:]  # than its id and its arguments
         end = options.get(others)
         if end is None:
-            end = options[others] = _options_fields(job, now)
+            end = options[others] = _options_fields(job, now, sql.aging_seconds)
         lines.append(f"{job.id.hex}\t{copy_field(job.arguments)}\t{history_number}\t{end}\n")
     return "".join(lines)
 
 
-def _options_fields(job: NewJob, now: datetime) -> str:
+def _turn_fields(job: NewJob, now: datetime, aging_seconds: float) -> str:
+    run_at = _run_at(job, now)
+    if job.status != "pending":
+        return "\\N\tf"
+    return "\\N\tt" if is_delayed(run_at, now) else f"{turn(run_at, job.priority, aging_seconds)}\tf"
+
+
+def _options_fields(job: NewJob, now: datetime, aging_seconds: float) -> str:
     deadline = job.deadline_seconds
     return (
         f"{copy_field(job.kind)}\t{copy_field(job.queue)}\t{job.status}\t"
@@ -229,7 +239,8 @@ def _options_fields(job: NewJob, now: datetime) -> str:
         f"{_or_null(job.timeout_seconds)}\t{_or_null(deadline and now + timedelta(seconds=deadline))}\t"
         f"{copy_field(job.owner)}\t{copy_field(tags_array(job))}\t"
         f"{copy_field(job.metadata)}\t{copy_field(job.concurrency_key)}\t"
-        f"{_or_null(job.concurrency_limit)}\t{_or_null(job.result_ttl_seconds)}"
+        f"{_or_null(job.concurrency_limit)}\t{_or_null(job.result_ttl_seconds)}\t"
+        f"{_turn_fields(job, now, aging_seconds)}"
     )
 
 

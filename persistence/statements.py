@@ -19,6 +19,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
+
+from callboard.actors.jobs.turn import DEFAULT_AGING_SECONDS
 
 from .schema import UNFINISHED_SQL
 
@@ -49,11 +52,14 @@ WITH step AS MATERIALIZED (
     INSERT INTO {jobs} (id, created_at, kind, queue, arguments, status, priority, max_attempts, timeout_seconds,
                         unique_key, owner, tags, metadata, parent_id, child_key, child_index, run_at, deadline,
                         newest_history, concurrency_key, concurrency_limit, unique_statuses, result_ttl_seconds,
-                        callback_url)
+                        callback_url, turn, delayed)
     SELECT id, at, kind, queue, arguments, status, priority, max_attempts, timeout_seconds,
            unique_key, owner, tags, metadata, parent_id, child_key, child_index, run_at, deadline,
            (SELECT number FROM step), concurrency_key, concurrency_limit, unique_statuses, result_ttl_seconds,
-           callback_url FROM new
+           callback_url,
+           CASE WHEN status = 'pending' AND run_at <= at THEN run_at + priority * {aging} END,
+           status = 'pending' AND run_at > at
+    FROM new
     ON CONFLICT DO NOTHING
     RETURNING id, queue, status, run_at, transitions, attempt, older_history
 ), recorded AS (
@@ -85,8 +91,8 @@ FROM unnest([places integer], [ids uuid], [kinds text], [unique_keys text],
      ) AS job
 """
 
-# For each queue: its distinct priorities (found by index jumps), and in each the jobs whose time has come. Without
-# the first step a heap of delayed jobs of one priority would be read through before the next priority is reached.
+# The jobs whose turn is next, by index: none is read that is not taken. After them those whose time has come since they
+# were written: they have no turn yet. In a busy queue they get one from `PROMOTE`; in an idle one they need none.
 # The constant limit is for the planner: it cannot see the quotas, would expect a tenth of the table, and, where JIT is
 # on, compile the statement for longer than it runs.
 # Jobs with a concurrency key, and those of paused or limited queues, are not for this statement: limit_statements.py.
@@ -97,25 +103,21 @@ WITH step AS MATERIALIZED (
     SELECT job.id
     FROM unnest([queues text], [limits integer]) AS demand (queue, quota),
     LATERAL (
-        WITH RECURSIVE level (priority) AS (
-            (SELECT priority FROM {jobs} WHERE queue = demand.queue AND status = 'pending' AND waiting_on IS NULL
-                AND concurrency_key IS NULL
-             ORDER BY priority LIMIT 1)
+        SELECT due.id FROM (
+            SELECT id FROM (
+                SELECT id FROM {jobs}
+                WHERE queue = demand.queue AND turn IS NOT NULL AND concurrency_key IS NULL
+                    AND (deadline IS NULL OR deadline > now())
+                ORDER BY turn, id LIMIT demand.quota
+                FOR NO KEY UPDATE SKIP LOCKED) AS ready
             UNION ALL
-            SELECT (SELECT lower.priority FROM {jobs} AS lower
-                    WHERE lower.queue = demand.queue AND lower.priority > level.priority
-                        AND lower.status = 'pending' AND lower.waiting_on IS NULL AND lower.concurrency_key IS NULL
-                    ORDER BY lower.priority LIMIT 1)
-            FROM level WHERE level.priority IS NOT NULL
-        )
-        SELECT runnable.id FROM level, LATERAL (
-            SELECT id FROM {jobs}
-            WHERE queue = demand.queue AND priority = level.priority AND run_at <= now()
-                AND status = 'pending' AND waiting_on IS NULL AND concurrency_key IS NULL
-                AND (deadline IS NULL OR deadline > now())
-            ORDER BY run_at, id LIMIT demand.quota
-            FOR NO KEY UPDATE SKIP LOCKED
-        ) AS runnable
+            SELECT id FROM (
+                SELECT id FROM {jobs}
+                WHERE queue = demand.queue AND delayed AND run_at <= now() AND concurrency_key IS NULL
+                    AND (deadline IS NULL OR deadline > now())
+                ORDER BY run_at, id LIMIT demand.quota
+                FOR NO KEY UPDATE SKIP LOCKED) AS late
+        ) AS due
         LIMIT demand.quota
     ) AS job
     WHERE NOT EXISTS (SELECT FROM {queues} WHERE name = demand.queue AND paused)
@@ -128,7 +130,8 @@ WITH step AS MATERIALIZED (
 # Marks what is picked as running, with its history. The claim of limited queues ends in the same.
 _TAKE = """claimed AS (
     UPDATE {jobs} AS job
-    SET status = 'running', token = job.token + 1, attempt = job.attempt + 1, transitions = job.transitions + 1,
+    SET status = 'running', turn = NULL, delayed = false,
+        token = job.token + 1, attempt = job.attempt + 1, transitions = job.transitions + 1,
         newest_history = (SELECT number FROM step), older_history = job.newest_history,
         node = CAST(:node AS text), started_at = now(),
         lease_expires_at = now() + CAST(:lease AS float8) * interval '1 second'
@@ -144,7 +147,27 @@ _TAKE = """claimed AS (
 )
 SELECT id, kind, queue, attempt, max_attempts, token, CAST(arguments AS text), timeout_seconds, deadline, owner,
        parent_id, created_at, CAST(extract(epoch FROM now() - run_at) AS float8)
-FROM claimed ORDER BY priority, run_at, id"""
+FROM claimed ORDER BY run_at + priority * {aging}, id"""
+
+# Delayed jobs whose time has come get their turn. An idle queue needs none of this; in a busy one they would wait for
+# the end of the backlog.
+PROMOTED_TOGETHER: Final = 5_000
+"""So many jobs at most are given their turn by one statement, of each queue."""
+
+PROMOTE = """
+WITH due AS MATERIALIZED (
+    SELECT job.id FROM unnest([queues text]) AS demand (queue),
+    LATERAL (SELECT id FROM {jobs} WHERE queue = demand.queue AND delayed AND run_at <= now()
+             ORDER BY run_at, id LIMIT CAST(:limit AS integer) FOR NO KEY UPDATE SKIP LOCKED) AS job
+    LIMIT 10000
+), promoted AS (
+    UPDATE {jobs} AS job SET turn = job.run_at + job.priority * {aging}, delayed = false
+    WHERE job.id = ANY(ARRAY(SELECT id FROM due))
+    RETURNING job.id
+)
+SELECT count(*) FROM promoted
+"""
+
 
 # What a claim took whose answer got lost. No transition: the claim has recorded it.
 _ADOPT = """
@@ -177,6 +200,11 @@ WITH step AS MATERIALIZED (
         run_at = CASE WHEN change.target <> 'pending' THEN job.run_at
                       WHEN change.source = 'created' THEN greatest(job.run_at, now())
                       ELSE now() + change.delay_seconds * interval '1 second' END,
+        turn = CASE WHEN change.target <> 'pending' OR change.waiting_on IS NOT NULL THEN NULL
+                    WHEN CASE WHEN change.source = 'created' THEN job.run_at <= now()
+                              ELSE change.delay_seconds <= 0 END THEN now() + job.priority * {aging} END,
+        delayed = change.target = 'pending' AND change.waiting_on IS NULL
+                  AND CASE WHEN change.source = 'created' THEN job.run_at > now() ELSE change.delay_seconds > 0 END,
         waiting_on = change.waiting_on,
         lease_expires_at = NULL,
         finished_at = CASE WHEN change.target <> 'pending' THEN now() END,
@@ -209,7 +237,9 @@ SELECT id FROM {jobs} WHERE id = ANY(CAST([ids uuid] AS uuid[])) ORDER BY id FOR
 """
 
 _WAKE_PARENTS = """
-UPDATE {jobs} AS parent SET waiting_on = NULL, run_at = greatest(parent.run_at, now())
+UPDATE {jobs} AS parent
+SET waiting_on = NULL, run_at = greatest(parent.run_at, now()), delayed = parent.run_at > now(),
+    turn = CASE WHEN parent.run_at <= now() THEN now() + parent.priority * {aging} END
 WHERE parent.id = ANY(CAST([ids uuid] AS uuid[])) AND parent.status = 'pending' AND parent.waiting_on = 'children'
     AND NOT EXISTS (SELECT FROM {jobs} AS child WHERE child.parent_id = parent.id AND child.status IN ({unfinished}))
 RETURNING parent.queue
@@ -241,8 +271,8 @@ WHERE parent_id = ANY(CAST([ids uuid] AS uuid[])) AND status IN ({unfinished}, '
 
 _RUN_NOW = """
 WITH changed AS (
-    UPDATE {jobs} SET run_at = now()
-    WHERE id = ANY(CAST([ids uuid] AS uuid[])) AND status = 'pending' AND waiting_on IS NULL AND run_at > now()
+    UPDATE {jobs} SET run_at = now(), turn = now() + priority * {aging}, delayed = false
+    WHERE id = ANY(CAST([ids uuid] AS uuid[])) AND delayed AND run_at > now()
     RETURNING id, queue
 )
 SELECT array_agg(id), (SELECT count(pg_notify('{channel}', 'runnable:' || queue)) FROM (
@@ -277,7 +307,8 @@ _OVERDUE = """
 
 _COPY_JOBS = """
 COPY {jobs} (id, arguments, newest_history, kind, queue, status, priority, run_at, max_attempts, timeout_seconds,
-             deadline, owner, tags, metadata, concurrency_key, concurrency_limit, result_ttl_seconds) FROM STDIN
+             deadline, owner, tags, metadata, concurrency_key, concurrency_limit, result_ttl_seconds, turn,
+             delayed) FROM STDIN
 """
 
 _BEGIN_COPY = """
@@ -307,13 +338,16 @@ class Statements:
 
     Args:
         schema: the schema of the tables; a valid identifier.
+        aging_seconds: what a step of priority is worth.
     """
 
-    def __init__(self, schema: str) -> None:
-        self._statement = partial(compile_statement, names=names(schema))
+    def __init__(self, schema: str, aging_seconds: float = DEFAULT_AGING_SECONDS) -> None:
+        self.aging_seconds = aging_seconds
+        self._statement = partial(compile_statement, names=names(schema, aging_seconds))
         self.insert = self._statement(_INSERT)
         self.find_existing = self._statement(_FIND_EXISTING)
         self.claim = self._statement(_CLAIM)
+        self.promote = self._statement(PROMOTE)
         self.adopt = self._statement(_ADOPT)
         self.apply = self._statement(_APPLY)
         self.lock_parents = self._statement(_LOCK_PARENTS)
@@ -333,7 +367,7 @@ class Statements:
         self.record_copied = self._statement(_RECORD_COPIED)
 
 
-def names(schema: str) -> dict[str, str]:
+def names(schema: str, aging_seconds: float = DEFAULT_AGING_SECONDS) -> dict[str, str]:
     """Return what stands for the names in braces, in a schema."""
     tables = (
         "jobs",
@@ -351,6 +385,7 @@ def names(schema: str) -> dict[str, str]:
         "schema": f'"{schema}"',
         "channel": channel(schema),
         "unfinished": UNFINISHED_SQL,
+        "aging": f"interval '{aging_seconds:f} seconds'",
         "take": _TAKE,
     }
 

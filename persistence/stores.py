@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from callboard.actors.clock import Clock
+from callboard.actors.jobs.turn import DEFAULT_AGING_SECONDS
 from callboard.actors.ports import AttemptKeeper, JobStore, LeaderLock, Telemetry, WakeUps
 from callboard.actors.settings import Settings
 
@@ -40,9 +41,9 @@ def postgres(settings: Settings, telemetry: Telemetry) -> StoreParts:
     )
 
 
-def memory(clock: Clock) -> StoreParts:
+def memory(clock: Clock, *, aging_seconds: float = DEFAULT_AGING_SECONDS) -> StoreParts:
     """Return the parts of a store in this process's memory, for users' unit tests: the same contract, not durable."""
-    store = MemoryStore(clock)
+    store = MemoryStore(clock, aging_seconds)
     return StoreParts(
         store=store,
         wake_ups=MemoryWakeUps(store),

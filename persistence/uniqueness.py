@@ -13,6 +13,7 @@ from uuid import UUID
 
 from callboard.actors.errors import DuplicateJob
 from callboard.actors.jobs.state import Status
+from callboard.actors.jobs.turn import DEFAULT_AGING_SECONDS
 from callboard.actors.jobs.types import AttemptKey, NewJob, Spawned
 from callboard.actors.jobs.uniqueness import Resolution, resolve
 
@@ -38,13 +39,17 @@ _REPLACE = """
 WITH changed AS (
     UPDATE {jobs} AS job
     SET arguments = CAST(:arguments AS json), queue = :queue, priority = CAST(:priority AS smallint),
-        run_at = coalesce(CAST(:run_at AS timestamptz), now() + CAST(:delay AS float8) * interval '1 second'),
+        run_at = due.at, delayed = job.status = 'pending' AND job.waiting_on IS NULL AND due.at > now(),
+        turn = CASE WHEN job.status = 'pending' AND job.waiting_on IS NULL AND due.at <= now()
+                    THEN due.at + CAST(:priority AS smallint) * {aging} END,
         max_attempts = CAST(:max_attempts AS smallint), timeout_seconds = CAST(:timeout AS float8),
         deadline = now() + CAST(:deadline AS float8) * interval '1 second', owner = CAST(:owner AS text),
         tags = (CAST([tags text] AS text[])), metadata = CAST(:metadata AS json),
         concurrency_key = CAST(:concurrency_key AS text), concurrency_limit = CAST(:concurrency_limit AS integer),
         unique_statuses = (CAST([statuses text] AS text[])), result_ttl_seconds = CAST(:result_ttl AS float8),
         callback_url = CAST(:callback_url AS text)
+    FROM (SELECT coalesce(CAST(:run_at AS timestamptz),
+                          now() + CAST(:delay AS float8) * interval '1 second') AS at) AS due
     WHERE id = CAST(:id AS uuid)
     RETURNING queue, status, run_at
 )
@@ -53,8 +58,12 @@ SELECT pg_notify('{channel}', 'runnable:' || queue) FROM changed WHERE status = 
 
 _RESCHEDULE = """
 WITH changed AS (
-    UPDATE {jobs}
-    SET run_at = coalesce(CAST(:run_at AS timestamptz), now() + CAST(:delay AS float8) * interval '1 second')
+    UPDATE {jobs} AS job
+    SET run_at = due.at, delayed = job.status = 'pending' AND job.waiting_on IS NULL AND due.at > now(),
+        turn = CASE WHEN job.status = 'pending' AND job.waiting_on IS NULL AND due.at <= now()
+                    THEN due.at + job.priority * {aging} END
+    FROM (SELECT coalesce(CAST(:run_at AS timestamptz),
+                          now() + CAST(:delay AS float8) * interval '1 second') AS at) AS due
     WHERE id = CAST(:id AS uuid)
     RETURNING queue, status, run_at
 )
@@ -71,10 +80,11 @@ class UniqueStatements:
 
     Args:
         schema: the schema of the tables; a valid identifier.
+        aging_seconds: what a step of priority is worth.
     """
 
-    def __init__(self, schema: str) -> None:
-        compiled = partial(compile_statement, names=names(schema))
+    def __init__(self, schema: str, aging_seconds: float = DEFAULT_AGING_SECONDS) -> None:
+        compiled = partial(compile_statement, names=names(schema, aging_seconds))
         self.lock = compiled(_LOCK)
         self.holder = compiled(_HOLDER)
         self.replace = compiled(_REPLACE)

@@ -38,7 +38,9 @@ class SpawnOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     queue: str = Field("default", description="The queue; a worker takes from the queues it was given.")
-    priority: Annotated[int, Ge(-32768), Le(32767)] = Field(0, description="Lower runs first, like nice.")
+    priority: Annotated[int, Ge(-32768), Le(32767)] = Field(
+        0, description="Lower runs first, like nice; who has waited long enough goes before a lower one (`turn.py`)."
+    )
     max_attempts: Annotated[int, Ge(1), Le(32767)] = Field(3, description="Attempts in all, the first one included.")
     timeout_seconds: Seconds | None = Field(None, description="Longest run of one attempt; None is unlimited.")
     delay_seconds: Annotated[float, Ge(0), Le(LONGEST_DELAY_SECONDS)] = Field(

@@ -46,7 +46,7 @@ def end(database: Database, job_id: str, status: str = "failed") -> None:
     """End a job as a worker would have."""
     database.execute(f"""
         UPDATE callboard.jobs
-        SET status = '{status}', stop_reason = 'attempts_exhausted', attempt = 1, finished_at = now(),
+        SET status = '{status}', turn = NULL, stop_reason = 'attempts_exhausted', attempt = 1, finished_at = now(),
             error = '{{"type": "ValueError", "message": "bad", "traceback": "Traceback\\nValueError: bad\\n"}}'
         WHERE id = '{job_id}'""")
 
@@ -54,8 +54,8 @@ def end(database: Database, job_id: str, status: str = "failed") -> None:
 def run(database: Database, job_id: str) -> None:
     """Claim a job as a worker would have."""
     database.execute(
-        "UPDATE callboard.jobs SET status = 'running', lease_expires_at = now() + interval '1 h', started_at = now(),"
-        f" attempt = 1, node = 'host:1:abcd' WHERE id = '{job_id}'"
+        "UPDATE callboard.jobs SET status = 'running', turn = NULL, lease_expires_at = now() + interval '1 h',"
+        f" started_at = now(), attempt = 1, node = 'host:1:abcd' WHERE id = '{job_id}'"
     )
 
 
@@ -219,7 +219,7 @@ def test_what_is_no_terminal_gets_plain_lines(invoke: Invoke, database: Database
 
 def test_list_says_what_matters_about_each(invoke: Invoke, database: Database) -> None:
     parked, running, failed = (spawn(invoke, "app_jobs:greet", '"Ada"') for _ in range(3))
-    database.execute(f"UPDATE callboard.jobs SET waiting_on = 'children' WHERE id = '{parked}'")
+    database.execute(f"UPDATE callboard.jobs SET waiting_on = 'children', turn = NULL WHERE id = '{parked}'")
     run(database, running)
     end(database, failed)
     database.execute(f"UPDATE callboard.jobs SET error = NULL WHERE id = '{failed}'")
@@ -330,7 +330,7 @@ def test_retry_lets_a_job_that_waits_for_its_time_run_now(invoke: Invoke, databa
 def test_retry_leaves_the_others_alone(invoke: Invoke, database: Database) -> None:
     held = spawn(invoke, "app_jobs:greet", '"Ada"', "-o", "hold=true")
     running, parked = spawn(invoke, "app_jobs:greet", '"Ada"'), spawn(invoke, "app_jobs:greet", '"Ada"')
-    database.execute(f"UPDATE callboard.jobs SET waiting_on = 'children' WHERE id = '{parked}'")
+    database.execute(f"UPDATE callboard.jobs SET waiting_on = 'children', turn = NULL WHERE id = '{parked}'")
     run(database, running)
     unknown = str(uuid7())
     result = invoke("job", "retry", held, running, parked, unknown, "--json")

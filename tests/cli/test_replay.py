@@ -14,7 +14,8 @@ def failures(invoke: Invoke, database: Database, folder) -> list[str]:
         spawned = document(invoke("job", "spawn", "app_jobs:fail", number, "-o", metadata, "--json"))
         ids.append(spawned["id"])
         database.execute(
-            f"UPDATE callboard.jobs SET status = 'failed', finished_at = now(), stop_reason = 'not_retryable',"
+            f"UPDATE callboard.jobs SET status = 'failed', turn = NULL, finished_at = now(),"
+            f" stop_reason = 'not_retryable',"
             f' error = \'{{"type": "{error}", "message": "no", "traceback": null}}\' WHERE id = \'{ids[-1]}\''
         )
     return ids

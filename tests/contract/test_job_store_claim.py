@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 
 from callboard.actors.errors import ValueNotStorable
 from callboard.actors.jobs.decide import Fail, Park, Policy, Snooze, SoftStop, Succeed
 from callboard.actors.jobs.state import Reason, Status, WaitingOn
+from callboard.actors.jobs.turn import DEFAULT_AGING_SECONDS
 from callboard.actors.jobs.types import AttemptKey, JobFilter, QueueDemand, Refused, Rescued
 from callboard.actors.ports import JobStore
 
@@ -42,18 +45,56 @@ async def test_a_claimed_job_is_not_claimed_again(store: JobStore) -> None:
     assert await claimed(store) == []
 
 
-async def test_priority_then_time_then_age(store: JobStore) -> None:
+async def test_in_the_order_of_their_times_shifted_by_priority(store: JobStore) -> None:
     past = datetime(2020, 1, 1, tzinfo=UTC)
-    expected = [
-        *await spawned(store, priority=-32768),
+    last = await spawned(store, priority=32767)
+    late = await spawned(store, 3, priority=0)
+    urgent = await spawned(store, priority=-32768)
+    aged = [
         *await spawned(store, priority=-1, run_at=past),
         *await spawned(store, priority=-1, run_at=past + timedelta(seconds=1)),
-        *(await spawned(store, 4, priority=0, run_at=past)),
+        *await spawned(store, 4, priority=0, run_at=past),
+        *await spawned(store, priority=-1, run_at=past + timedelta(seconds=61)),
+        *await spawned(store, priority=1, run_at=past + timedelta(seconds=2)),
     ]
-    late = await spawned(store, 3, priority=0)
-    last = await spawned(store, priority=32767, run_at=past)
-    order = [job.id for _ in range(12) for job in await claimed(store, 1)]
-    assert order == [*expected, *late, *last]
+    order = [job.id for _ in range(15) for job in await claimed(store, 1)]
+    assert order == [*aged, *urgent, *late, *last]
+
+
+async def test_who_has_waited_longer_than_a_priority_is_worth_is_overtaken_no_more(store: JobStore) -> None:
+    now = datetime.now(UTC)
+    old = await spawned(store, priority=1, run_at=now - timedelta(seconds=DEFAULT_AGING_SECONDS + 30))
+    young = await spawned(store, priority=1, run_at=now - timedelta(seconds=DEFAULT_AGING_SECONDS - 30))
+    urgent = await spawned(store, priority=0)
+    assert [job.id for _ in range(3) for job in await claimed(store, 1)] == [*old, *urgent, *young]
+
+
+async def test_a_retry_is_in_the_order_as_if_it_had_come_then(store: JobStore) -> None:
+    failing = [await running(store, priority=priority, max_attempts=3) for priority in (0, -1)]
+    waiting = await spawned(store)
+    await applied(store, *(outcome(job, Fail(ERROR, 0.0)) for job in failing))
+    order = [job.id for _ in range(3) for job in await claimed(store, 1)]
+    assert order == [failing[1].id, *waiting, failing[0].id]
+
+
+async def test_a_delayed_job_is_claimed_when_its_time_has_come_however_busy_its_queue_is(store: JobStore) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=0.3)
+    [delayed] = await spawned(store, priority=-1, run_at=soon)
+    await spawned(store, 5_000)
+    found = await until_claimed(store, delayed)
+    assert (await record(store, found)).run_at == soon
+
+
+async def until_claimed(store: JobStore, job_id: UUID) -> UUID:
+    """Claim in small steps until a job is among what was claimed, while there are others in its queue."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        jobs = await claimed(store, 2)
+        if job_id in {job.id for job in jobs}:
+            return job_id
+        assert len(jobs) == 2, "the backlog is over: this says nothing"
+        await asyncio.sleep(0.02)
+    pytest.fail("the delayed job is not claimed")
 
 
 async def test_one_claim_returns_them_in_that_order_too(store: JobStore) -> None:

@@ -31,14 +31,16 @@ BATCH = 500
 # do so for their time.
 _JOBS = f"""
 INSERT INTO callboard.jobs (id, kind, queue, arguments, max_attempts, status, run_at, token, attempt, node,
-                            lease_expires_at, finished_at, newest_history, transitions)
+                            lease_expires_at, finished_at, newest_history, transitions, turn, delayed)
 SELECT CAST(lpad(to_hex(n), 32, '0') AS uuid), 'kind', 'busy', '{{}}', 3,
        CASE WHEN n < {RUNNING.start} THEN 'completed' WHEN n < {RUNNING.stop} THEN 'running' ELSE 'pending' END,
        CASE WHEN n >= {RUNNING.stop} AND n % 3 = 0 THEN now() + interval '1 hour' ELSE now() - interval '1 hour' END,
        1, 1, 'node',
        CASE WHEN n >= {RUNNING.start} AND n < {RUNNING.stop}
             THEN now() + CASE WHEN n % 10 = 0 THEN interval '-1 s' ELSE interval '1 hour' END END,
-       CASE WHEN n < {RUNNING.start} THEN now() END, n / 1000, 1
+       CASE WHEN n < {RUNNING.start} THEN now() END, n / 1000, 1,
+       CASE WHEN n >= {RUNNING.stop} AND n % 3 > 0 THEN now() - interval '1 hour' + n % 9 * interval '1 minute' END,
+       n >= {RUNNING.stop} AND n % 3 = 0
 FROM generate_series(0, {JOBS - 1}) AS n
 """
 
@@ -94,6 +96,7 @@ def test_no_hot_statement_reads_more_than_its_jobs(connection: Connection) -> No
         "insert": (sql.insert, insert_columns([new_job() for _ in range(BATCH)]) | {"actor": "test"}),
         "claim": (sql.claim, {"queues": "{busy,idle}", "limits": f"{{{BATCH},{BATCH}}}", "node": "n", "lease": 60.0}),
         "claim of nothing": (sql.claim, {"queues": "{idle}", "limits": f"{{{BATCH}}}", "node": "n", "lease": 60.0}),
+        "promote": (sql.promote, {"queues": "{busy,idle}", "limit": BATCH}),
         "apply": (sql.apply, columns(ends, "node:here")),
         "renew": (sql.renew, renewal(attempts, 60.0)),
         "progress": (sql.progress, progress_columns({key: {"done": 1} for key in attempts})),

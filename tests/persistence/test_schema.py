@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -89,8 +89,8 @@ def test_the_status_guard_refuses_every_change_that_is_no_edge(connection: Conne
         first, *others = PATHS[before]
         insert_job(connection, job_id, first)
         for status in others:
-            connection.execute("UPDATE callboard.jobs SET status = %s WHERE id = %s", [status, job_id])
-        change = ("UPDATE callboard.jobs SET status = %s WHERE id = %s", [after, job_id])
+            connection.execute(*change_to(status, job_id))
+        change = change_to(after, job_id)
         if (before, after) in EDGES:
             assert connection.execute(*change).rowcount == 1
         else:
@@ -103,7 +103,7 @@ def test_the_guard_does_not_mind_other_changes_of_an_ended_job(connection: Conne
     job_id = uuid7()
     for step, value in enumerate(PATHS[status]):
         if step:
-            connection.execute("UPDATE callboard.jobs SET status = %s WHERE id = %s", [value, job_id])
+            connection.execute(*change_to(value, job_id))
         else:
             insert_job(connection, job_id, value)
     change = "UPDATE callboard.jobs SET status = status, metadata = '{}' WHERE id = %s"
@@ -112,10 +112,31 @@ def test_the_guard_does_not_mind_other_changes_of_an_ended_job(connection: Conne
 
 def insert_job(connection: Connection, job_id: object, status: Status) -> None:
     connection.execute(
-        "INSERT INTO callboard.jobs (id, kind, queue, arguments, status, max_attempts)"
-        " VALUES (%s, 'kind', 'default', '{}', %s, 1)",
-        [job_id, status],
+        "INSERT INTO callboard.jobs (id, kind, queue, arguments, status, max_attempts, turn)"
+        " VALUES (%s, 'kind', 'default', '{}', %s, 1, CASE WHEN %s THEN now() END)",
+        [job_id, status, status is Status.PENDING],
     )
+
+
+def change_to(status: Status, job_id: object) -> tuple[LiteralString, list[object]]:
+    """Return the update that gives a job a status, and a turn if it is queued then."""
+    change = "UPDATE callboard.jobs SET status = %s, turn = CASE WHEN %s THEN now() END WHERE id = %s"
+    return change, [status, status is Status.PENDING, job_id]
+
+
+def test_who_is_queued_has_a_turn_or_is_delayed_and_nobody_else(connection: Connection) -> None:
+    job_id = uuid7()
+    insert_job(connection, job_id, Status.PENDING)
+    for change in (
+        "turn = NULL",
+        "delayed = true",
+        "waiting_on = 'children'",
+        "status = 'running'",
+        "status = 'running', turn = NULL, delayed = true",
+    ):
+        with pytest.raises(pg.CheckViolation, match="jobs_turn"):
+            connection.execute(f"UPDATE callboard.jobs SET {change} WHERE id = %s".encode(), [job_id])
+    connection.execute("UPDATE callboard.jobs SET turn = NULL, delayed = true WHERE id = %s", [job_id])
 
 
 def insert_history(
