@@ -121,7 +121,7 @@ def test_a_wrong_setting_is_named_by_its_variable(invoke: Invoke, variable: str,
         (["--metrics-port", "70000"], "got '70000', expected a port"),
         (["--metrics-port", "off"], "got 'off', expected a port"),
         (["--drain-timeout", "-1"], "-1.0 is not in the range x>=0"),
-        (["--processes", "4"], "No such option"),
+        (["--processors", "4"], "No such option"),
     ],
 )
 def test_a_wrong_option_is_a_usage_error(invoke: Invoke, database: Database, words, message: str) -> None:
@@ -187,9 +187,9 @@ def test_exit_codes(error: type[CallboardError], code: int) -> None:
     assert exit_code(error("?")) == code
 
 
-def test_every_other_error_is_a_plain_failure() -> None:
+def test_every_other_error_is_a_plain_failure_or_worth_another_try() -> None:
     assert exit_code(CallboardError("?")) is ExitCode.FAILED
-    assert exit_code(QueueFull("?", retry_after_seconds=1)) is ExitCode.FAILED
+    assert exit_code(QueueFull("?", retry_after_seconds=1)) is ExitCode.TEMPORARY
 
 
 def test_interrupt(invoke: Invoke, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
