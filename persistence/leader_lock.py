@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Any, Final
 
 from psycopg import errors as pg
@@ -23,6 +25,7 @@ _APPLICATION_NAME: Final = "callboard leader"
 _READ_SECONDS: Final = 10.0
 _POOLER_TESTS: Final = 3
 _SLOW_LOOP_SECONDS: Final = 5.0
+_LAST_STATEMENT_SECONDS: Final = 1.0
 
 _SESSION: Final = {
     # The server finds a client that cannot be reached within 8 s, idle or not, and the lock is free then.
@@ -184,7 +187,10 @@ class PostgresLeaderSession:
             raise StaleTerm(term)
 
     async def close(self) -> None:
-        """End the session."""
+        """End the session, once the statement that was cut short for it has been taken back, if that is soon."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_STATEMENT_SECONDS), self._connection.lock:
+                pass
         await self._connection.close()
 
     async def _call(self, function: str, *arguments: object) -> TupleRow:
