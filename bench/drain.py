@@ -23,17 +23,17 @@ _LOOK_INTERVAL_SECONDS = 0.02
 
 def run(server_url: str, count: int, rounds: int) -> dict[str, Any]:
     """Drain ``count`` jobs in each of ``rounds`` rounds, with Callboard and with bare SQL in turns."""
-    measured, bare = [], []
+    measured, baselines = [], []
     for _ in range(rounds):
         with fresh_database(server_url) as url:
             measured.append(asyncio.run(_drain(url, count)))
         with fresh_database(server_url) as url:
-            bare.append(asyncio.run(_bare(url, count)))
+            baselines.append(asyncio.run(bare(url, count)))
     return {
         "figures": median_of(measured),
-        "baseline": median_of(bare),
-        "ratio_to_baseline": ratio(measured, bare, "jobs_per_second"),
-        "measurements": {"callboard": measured, "baseline": bare},
+        "baseline": median_of(baselines),
+        "ratio_to_baseline": ratio(measured, baselines, "jobs_per_second"),
+        "measurements": {"callboard": measured, "baseline": baselines},
     }
 
 
@@ -61,7 +61,8 @@ async def _drain(url: str, count: int) -> dict[str, Any]:
     }
 
 
-async def _bare(url: str, count: int) -> dict[str, Any]:
+async def bare(url: str, count: int) -> dict[str, Any]:
+    """Drain so many jobs with bare SQL."""
     with psycopg.connect(url, autocommit=True) as observer:
         await _fill(url, observer, count)
         before = read(observer)

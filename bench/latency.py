@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 from typing import Any
 
@@ -11,7 +10,7 @@ from callboard import Runtime
 
 from . import baseline, jobs
 from .check import require
-from .report import Goal, median_of, ratio
+from .report import Goal, median_of, percentile, ratio
 from .server import fresh_database
 
 GOALS = (
@@ -64,5 +63,4 @@ async def _one_after_the_other(runtime: Runtime, count: int) -> dict[str, float]
 
 def _percentiles(name: str, seconds: list[float]) -> dict[str, float]:
     """Return p50 and p99 in milliseconds. A pick-up below zero began before its spawn had returned."""
-    cuts = statistics.quantiles(seconds, n=100, method="inclusive")
-    return {f"{name}_p50_milliseconds": cuts[49] * 1e3, f"{name}_p99_milliseconds": cuts[98] * 1e3}
+    return {f"{name}_p{percent}_milliseconds": percentile(seconds, percent) * 1e3 for percent in (50, 99)}

@@ -45,6 +45,11 @@ def ratio(
     return statistics.median(ratios)
 
 
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Return a percentile of two or more values; between two of them, interpolated."""
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
 def show(report: Mapping[str, Any], goals: Sequence[Goal], console: Console) -> None:
     """Print a report as tables."""
     table = Table(title=f"{report['benchmark']}: {report['jobs']:,} jobs, median of {report['rounds']} rounds")
@@ -57,13 +62,13 @@ def show(report: Mapping[str, Any], goals: Sequence[Goal], console: Console) -> 
         goal = wanted.get(name)
         table.add_row(
             goal.label if goal else name.replace("_", " "),
-            _number(report["figures"].get(name)),
-            _number(baseline.get(name)),
+            number(report["figures"].get(name)),
+            number(baseline.get(name)),
             _goal(goal, report["figures"].get(name)),
         )
-    table.add_row("ratio to bare psycopg", _number(report["ratio_to_baseline"]), "1", "")
+    table.add_row("ratio to bare psycopg", number(report["ratio_to_baseline"]), "1", "")
     console.print(table)
-    _show_surroundings(report, console)
+    show_surroundings(report, console)
 
 
 def show_groups(report: Mapping[str, Any], unit: str, console: Console) -> None:
@@ -74,11 +79,11 @@ def show_groups(report: Mapping[str, Any], unit: str, console: Console) -> None:
     for group in groups:
         table.add_column(group.replace("_", " "), justify="right")
     for name in dict.fromkeys(name for group in groups.values() for name in group):
-        table.add_row(name.replace("_", " "), *(_number(group.get(name)) for group in groups.values()))
+        table.add_row(name.replace("_", " "), *(number(group.get(name)) for group in groups.values()))
     for name, value in report["figures"]["ratios"].items():
-        table.add_row(f"ratio: {name.replace('_', ' ')}", _number(value))
+        table.add_row(f"ratio: {name.replace('_', ' ')}", number(value))
     console.print(table)
-    _show_surroundings(report, console)
+    show_surroundings(report, console)
 
 
 def show_failover(report: Mapping[str, Any], goals: Sequence[Goal], console: Console) -> None:
@@ -89,12 +94,13 @@ def show_failover(report: Mapping[str, Any], goals: Sequence[Goal], console: Con
     for goal in goals:
         p99 = report["figures"][goal.figure]
         p50 = report["figures"][goal.figure.replace("_p99_", "_p50_")]
-        table.add_row(goal.label.removesuffix(", p99"), _number(p50), _number(p99), _goal(goal, p99))
+        table.add_row(goal.label.removesuffix(", p99"), number(p50), number(p99), _goal(goal, p99))
     console.print(table)
-    _show_surroundings(report, console)
+    show_surroundings(report, console)
 
 
-def _show_surroundings(report: Mapping[str, Any], console: Console) -> None:
+def show_surroundings(report: Mapping[str, Any], console: Console) -> None:
+    """Print what the figures were measured on."""
     machine = report["machine"]
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
     console.print(
@@ -106,14 +112,18 @@ def _show_surroundings(report: Mapping[str, Any], console: Console) -> None:
         console.print("; ".join(f"{name} {value}" for name, value in report["server"].items()), highlight=False)
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Return a figure as tables show it."""
     if value is None:
         return ""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.3g}"
 
 
+def verdict(goal: Goal, measured: float) -> str:
+    """Return a goal, and whether it is reached, in words."""
+    reached = "reached" if goal.reached(measured) else "not reached"
+    return f"{'≥' if goal.at_least else '≤'} {number(goal.value)} {reached}"
+
+
 def _goal(goal: Goal | None, measured: float | None) -> str:
-    if goal is None or measured is None:
-        return ""
-    verdict = "reached" if goal.reached(measured) else "not reached"
-    return f"{'≥' if goal.at_least else '≤'} {_number(goal.value)} {verdict}"
+    return "" if goal is None or measured is None else verdict(goal, measured)

@@ -31,14 +31,20 @@ def running_server(url: str | None) -> Iterator[str]:
 
 
 @contextmanager
-def fresh_database(server_url: str) -> Iterator[str]:
-    """Yield the URL of a new, migrated database; drop it at the end. Nothing else on the server is touched."""
+def fresh_database(server_url: str, *, migrated: bool = True) -> Iterator[str]:
+    """Yield the URL of a new database; drop it at the end. Nothing else on the server is touched.
+
+    Args:
+        server_url: the server.
+        migrated: whether it has our tables.
+    """
     name = f"callboard_bench_{secrets.token_hex(6)}"
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
     try:
         url = make_url(server_url).set(database=name).render_as_string(hide_password=False)
-        migrate(url)
+        if migrated:
+            migrate(url)
         yield url
     finally:
         with psycopg.connect(server_url, autocommit=True) as connection:

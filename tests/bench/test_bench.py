@@ -81,6 +81,15 @@ def test_failover_reports_what_is_documented(server: Server, tmp_path: Path, mon
     assert [len(taken) for taken in report["measurements"].values()] == [1]
 
 
+def test_a_soak_reports_what_is_documented(server: Server, tmp_path: Path) -> None:
+    report = run(tmp_path, "soak", "--minutes", "0.05", "--rate", "20", "--database-url", server.url)
+    assert set(report) == SURROUNDINGS | {"samples", "goals"}
+    pinned = [sample["pinned"] for sample in report["samples"]]
+    assert pinned == [False] * 4 + [True] * 12 + [False] * 4
+    assert report["figures"]["jobs_per_second"] > 0
+    documented(set(report) | set(report["figures"]))
+
+
 def test_no_database_is_left_behind(server: Server, tmp_path: Path) -> None:
     run(tmp_path, "drain", "--jobs", "2", "--rounds", "1", "--database-url", server.url)
     with psycopg.connect(server.url) as connection:
