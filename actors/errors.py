@@ -146,6 +146,22 @@ class InvalidBatch(CallboardError, ValueError):
     """Requests that cannot be sent as a batch: none, malformed, two of one custom_id, or too many. Nothing was sent."""
 
 
+class LlmRequestFailed(CallboardError):
+    """A request of a job to a model has no reply, and will have none: the next attempt finds the same outcome.
+
+    Attributes:
+        key: of the request.
+        status: ``errored``, ``canceled`` or ``expired``.
+        error: what the provider said, as plain JSON data, or None.
+    """
+
+    def __init__(self, key: str, status: str, error: Any) -> None:
+        super().__init__(f"ctx.llm_batch {key!r} ended {status}: {error}. To ask again, and pay again, use another key")
+        self.key = key
+        self.status = status
+        self.error = error
+
+
 class BatchNotFound(CallboardError, LookupError):
     """No batch has this id."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
-from .batches.ports import BatchStore
+from .batches.ports import BatchStore, LlmRequestStore
 from .callbacks.attempts import Attempt, CallbackState, Verdict
 from .callbacks.types import CallbackRecord, DueCallback
 from .jobs.controls import Controls
@@ -66,6 +66,10 @@ class JobStore(Protocol):
     @property
     def batches(self) -> BatchStore:
         """LLM batches."""
+
+    @property
+    def llm_requests(self) -> LlmRequestStore:
+        """What jobs have asked a model."""
 
     async def open(self) -> None:
         """Connect and check the server and the schema.

@@ -150,6 +150,9 @@ class Settings(BaseSettings):
     )
     batch_job_polling_lookback_weeks: Count = Field(2, description="Age beyond which a batch is not polled.")
     batch_job_polling_batch_size: Count | None = Field(None, description="Most batches of one poll; None is all.")
+    llm_batch_window_seconds: Seconds = Field(
+        60, description="How long requests of jobs wait at most for others, to be sent as one batch."
+    )
     llm_request_timeout_seconds: Seconds = Field(60.0, description="Timeout of one request to a provider.")
     streaming_queue_max_size: Count = Field(1, description="Bound of a streaming queue.")
     request_size_limit_bytes: Bytes = Field(256 * 2**20, description="Largest request.")

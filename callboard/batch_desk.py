@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
-from callboard.actors.batches.ports import BatchStore
-from callboard.actors.batches.provider import BatchLimits, BatchProvider, ProviderFailure
+from callboard.actors.batches.ports import BatchStore, LlmRequestStore
+from callboard.actors.batches.provider import BatchProvider, ProviderFailure
 from callboard.actors.batches.providers import Providers
 from callboard.actors.batches.requests import divide, require_fits, validate
 from callboard.actors.batches.submitting import Submission
-from callboard.actors.batches.types import BatchNote, BatchRecord, BatchRequest, NewBatch
+from callboard.actors.batches.types import BatchNote, BatchRecord, BatchRequest, BatchResult, NewBatch, NewItem
 from callboard.actors.errors import BatchNotFound, ConfigurationError, InvalidBatch
 from callboard.actors.jobs.identifier import uuid7
+from callboard.actors.jobs.types import AttemptKey
 from callboard.actors.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -27,32 +28,44 @@ class BatchDesk:
 
     Args:
         store: where they are.
+        requests: what jobs have asked.
         providers: who runs them.
         settings: limits, and whether anybody polls.
         actor: who does it.
     """
 
-    def __init__(self, store: BatchStore, providers: Providers, settings: Settings, *, actor: str) -> None:
+    def __init__(
+        self, store: BatchStore, requests: LlmRequestStore, providers: Providers, settings: Settings, *, actor: str
+    ) -> None:
         self._store = store
+        self._requests = requests
         self._providers = providers
         self._settings = settings
         self._actor = actor
         self._submission = Submission(store, settings.llm_request_timeout_seconds)
 
-    async def submit(self, name: str, requests: Requests, *, endpoint: str | None, several: bool) -> list[BatchRecord]:
-        """Record batches and submit them; see ``Runtime.submit_batch`` and ``submit_batches``."""
+    async def ask(self, attempt: AttemptKey, key: str, name: str, params: str) -> BatchResult | None:
+        """Record what a job asks, for the leader to submit; return the outcome, if there is one."""
+        self._require_polling()
+        provider = await self._providers.get(name)
+        limits = provider.limits.at_most(self._settings.request_size_limit_bytes)
+        require_fits([NewItem(0, key, params)], name, limits)
+        return await self._requests.ask(attempt, key, name, params)
+
+    def _require_polling(self) -> None:
         if not self._settings.enable_batch_job_polling:
             raise ConfigurationError(
                 "batches are not polled: nobody would ever collect the results. Set "
                 "CALLBOARD_ENABLE_BATCH_JOB_POLLING=true here and for the workers"
             )
+
+    async def submit(self, name: str, requests: Requests, *, endpoint: str | None, several: bool) -> list[BatchRecord]:
+        """Record batches and submit them; see ``Runtime.submit_batch`` and ``submit_batches``."""
+        self._require_polling()
         items = validate(requests)
         provider = await self._providers.get(name)
         chosen = _endpoint(name, provider, endpoint)
-        limits = BatchLimits(
-            provider.limits.max_requests,
-            min(provider.limits.max_bytes, self._settings.request_size_limit_bytes),
-        )
+        limits = provider.limits.at_most(self._settings.request_size_limit_bytes)
         if several:
             parts = list(divide(items, name, limits))
         else:

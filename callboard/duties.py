@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from callboard.actors.batches.decide import WEEK_SECONDS, PollPolicy
+from callboard.actors.batches.gathering import LlmRequestGatherer
 from callboard.actors.batches.poller import BatchPoller, PollerSettings
 from callboard.actors.batches.ports import BatchStore
 from callboard.actors.batches.providers import Providers
@@ -67,6 +68,7 @@ def leader_duties(
         duties.append(_store_summary(store, telemetry, clock))
     if settings.enable_batch_job_polling:
         duties.append(_batch_poller(settings, store.batches, providers, telemetry, clock))
+        duties.append(_llm_requests(node, settings, store, providers))
     return duties
 
 
@@ -90,6 +92,22 @@ def _batch_poller(
     def start(leadership: Leadership) -> ChildSpec:
         poller = BatchPoller(store, providers, how, telemetry.batches, clock, leadership.fence)
         return duty("batch_poller", poller.poll, interval_seconds=interval_seconds)
+
+    return start
+
+
+def _llm_requests(node: str, settings: Settings, store: JobStore, providers: Providers) -> Duty:
+    def start(leadership: Leadership) -> ChildSpec:
+        gatherer = LlmRequestGatherer(
+            store.llm_requests,
+            store.batches,
+            providers,
+            leadership.fence,
+            request_timeout_seconds=settings.llm_request_timeout_seconds,
+            size_limit_bytes=settings.request_size_limit_bytes,
+            actor=f"node:{node}",
+        )
+        return duty("llm_requests", gatherer.gather, interval_seconds=settings.llm_batch_window_seconds)
 
     return start
 

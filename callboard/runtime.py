@@ -192,6 +192,13 @@ class Runtime(JobClient, BatchClient):
             clock=self._clock,
             node=self.node,
             ended_nodes=self._incarnation.ended_nodes,
+            batch_desk=BatchDesk(
+                self._parts.store.batches,
+                self._parts.store.llm_requests,
+                self._providers,
+                self.settings,
+                actor=self._actor,
+            ),
         )
 
     def _serve(self, port: int) -> None:
@@ -246,7 +253,8 @@ class Runtime(JobClient, BatchClient):
 
     @property
     def _batch_desk(self) -> BatchDesk:
-        return BatchDesk(self.batch_store, self._providers, self.settings, actor=self._actor)
+        store = self.store
+        return BatchDesk(store.batches, store.llm_requests, self._providers, self.settings, actor=self._actor)
 
     async def _watch_root(self, root: EventRef[Any]) -> None:
         ended = await root.termination()

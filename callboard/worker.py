@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from callboard.actors.batches.types import BatchResult
 from callboard.actors.callbacks.deliverer import Look as LookForCallbacks
 from callboard.actors.claimer import Look
 from callboard.actors.clock import Clock
@@ -35,6 +36,8 @@ from callboard.actors.settings import Settings
 from callboard.actors.system import ActorSystem
 from callboard.actors.waiters import Waiters
 from callboard.persistence.stores import StoreParts
+
+from .batch_desk import BatchDesk
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +69,7 @@ class Worker:
         telemetry: measurements.
         clock: the time.
         node: this process's name.
+        batch_desk: where jobs ask models.
         ended_nodes: processes that are dead for certain: what they ran is taken back at once.
     """
 
@@ -81,6 +85,7 @@ class Worker:
         telemetry: Telemetry,
         clock: Clock,
         node: str,
+        batch_desk: BatchDesk,
         ended_nodes: Sequence[str] = (),
     ) -> None:
         self._settings = settings
@@ -89,6 +94,7 @@ class Worker:
         self._spawning = spawning
         self._telemetry = telemetry
         self._node = node
+        self._batch_desk = batch_desk
         self._ended_nodes = tuple(ended_nodes)
         self._claims_of_ended_until = clock.monotonic() + settings.statement_timeout_seconds
         self._loop = asyncio.get_running_loop()
@@ -316,6 +322,10 @@ class Worker:
             except StoreUnavailable as error:
                 _log.warning("job %s: step %r is done and cannot be kept yet: %s", attempt.job_id, key, error)
             await asyncio.sleep(self._settings.poll_interval_seconds)
+
+    async def llm_reply(self, attempt: AttemptKey, key: str, provider: str, params: str) -> BatchResult | None:
+        """Ask a model once for a job and key; return the outcome, or None if there is none yet."""
+        return await self._batch_desk.ask(attempt, key, provider, params)
 
     async def unknown_for_seconds(self, job_id: UUID) -> float:
         """Return how long ago a worker first put the job back because it did not know its kind; 0 if none did."""

@@ -72,6 +72,16 @@ UPDATE {items} SET status = :status, error = CAST(:error AS json), updated_at = 
 WHERE batch_id = :id AND status = 'pending'
 """
 
+# Without positions all that was pending has been settled. Locked in one order, and before they are woken: a job that is
+# just parking is seen by this, or sees by itself that its reply is there.
+_LOCK_ASKERS = """
+SELECT job.id FROM {jobs} AS job
+WHERE job.status IN ('pending', 'running') AND job.id IN (
+    SELECT request.job_id FROM {requests} AS request WHERE request.batch_id = :id
+        AND (CAST(:positions AS text) IS NULL OR request.position = ANY(CAST(CAST(:positions AS text) AS integer[]))))
+ORDER BY job.id FOR NO KEY UPDATE
+"""
+
 _FINISH = """
 UPDATE {batches} SET status = :status, finished_at = now(), polled_at = now(), failures = 0,
     last_error = CAST(:error AS text)
@@ -144,6 +154,8 @@ class BatchStatements:
             names={
                 "take": "",
                 "batches": f'"{schema}".batches',
+                "jobs": f'"{schema}".jobs',
+                "requests": f'"{schema}".llm_requests',
                 "items": f'"{schema}".batch_items',
                 "strays": f'"{schema}".batch_strays',
                 "unfinished": UNFINISHED_BATCHES_SQL,
@@ -159,6 +171,7 @@ class BatchStatements:
         self.keep_strays = compiled(_KEEP_STRAYS)
         self.count_collected = compiled(_COUNT_COLLECTED)
         self.settle_rest = compiled(_SETTLE_REST)
+        self.lock_askers = compiled(_LOCK_ASKERS)
         self.finish = compiled(_FINISH)
         self.request_cancel = compiled(_REQUEST_CANCEL)
         self.get = compiled(_GET)

@@ -29,6 +29,7 @@ from .batch_statements import BatchStatements
 from .controls import Runner
 from .fence import require_term
 from .literals import copy_field, plain_array, text_array
+from .statements import Statements
 
 _Native = psycopg.AsyncConnection[Any]
 
@@ -48,10 +49,20 @@ class PostgresBatches:
     def __init__(self, schema: str, run: Runner) -> None:
         self._schema = schema
         self._sql = BatchStatements(schema)
+        self._jobs = Statements(schema)
         self._run = run
 
     async def record(self, batch: NewBatch, *, grace_seconds: float, actor: str) -> None:
         """Record the intent."""
+
+        async def body(connection: _Native) -> None:
+            async with connection.transaction():
+                await self.record_in(connection, batch, grace_seconds=grace_seconds, actor=actor)
+
+        await self._run("record_batch", body)
+
+    async def record_in(self, connection: _Native, batch: NewBatch, *, grace_seconds: float, actor: str) -> None:
+        """Record the intent in a transaction that is open."""
         parameters = {
             "id": batch.id,
             "actor": actor,
@@ -60,17 +71,12 @@ class PostgresBatches:
             "total": len(batch.items),
             "grace": grace_seconds,
         }
-
-        async def body(connection: _Native) -> None:
-            async with connection.transaction():
-                cursor = await connection.execute(self._sql.record.native, parameters)
-                if cursor.rowcount == 0:
-                    return  # a repeated call
-                async with connection.cursor().copy(self._sql.copy_items.native) as copy:
-                    async for block in _item_blocks(batch):
-                        await copy.write(block)
-
-        await self._run("record_batch", body)
+        cursor = await connection.execute(self._sql.record.native, parameters)
+        if cursor.rowcount == 0:
+            return  # a repeated call
+        async with connection.cursor().copy(self._sql.copy_items.native) as copy:
+            async for block in _item_blocks(batch):
+                await copy.write(block)
 
     async def take_submission(
         self, batch_id: UUID, submissions: int, *, grace_seconds: float, term: int | None = None
@@ -80,7 +86,7 @@ class PostgresBatches:
 
         async def body(connection: _Native) -> bool:
             async with connection.transaction():
-                await self._require(connection, term)
+                await self.require(connection, term)
                 return (await connection.execute(self._sql.take_submission.native, parameters)).rowcount == 1
 
         return await self._run("take_batch_submission", body)
@@ -90,7 +96,7 @@ class PostgresBatches:
 
         async def body(connection: _Native) -> BatchRecord | None:
             async with connection.transaction():
-                await self._require(connection, term)
+                await self.require(connection, term)
                 batch = await self._locked(connection, batch_id)
                 if batch is None or batch.status.is_terminal or batch.provider_batch_id is not None:
                     return batch
@@ -122,7 +128,7 @@ class PostgresBatches:
 
         async def body(connection: _Native) -> bool:
             async with connection.transaction():
-                await self._require(connection, term)
+                await self.require(connection, term)
                 return (await connection.execute(self._sql.note.native, parameters)).rowcount == 1
 
         return await self._run("note_batch", body)
@@ -139,9 +145,10 @@ class PostgresBatches:
         """Record outcomes, each item's first one only; end the batch with the last."""
         first = {outcome.position: outcome for outcome in reversed(outcomes)}
         ordered = [first[position] for position in sorted(first)]
+        positions = plain_array([str(outcome.position) for outcome in ordered])
         parameters = {
             "id": batch_id,
-            "positions": plain_array([str(outcome.position) for outcome in ordered]),
+            "positions": positions,
             "statuses": plain_array([outcome.status for outcome in ordered]),
             "results": text_array([outcome.result for outcome in ordered]),
             "errors": text_array([outcome.error for outcome in ordered]),
@@ -154,7 +161,7 @@ class PostgresBatches:
 
         async def body(connection: _Native) -> Collected:
             async with connection.transaction():
-                await self._require(connection, term)
+                await self.require(connection, term)
                 batch = await self._locked(connection, batch_id)
                 if batch is None or batch.status.is_terminal:
                     return _NOTHING
@@ -162,6 +169,7 @@ class PostgresBatches:
                 if ordered:
                     cursor = await connection.execute(self._sql.collect.native, parameters)
                     updated.update(ItemStatus(status) for (status,) in await cursor.fetchall())
+                    await self._wake_askers(connection, batch_id, positions)
                 kept = (await connection.execute(self._sql.keep_strays.native, others)).rowcount if strays else 0
                 left = batch.total_items - batch.collected_items - updated.total()
                 counts = {"id": batch_id, "updated": updated.total(), "strays": kept}
@@ -187,17 +195,30 @@ class PostgresBatches:
 
         async def body(connection: _Native) -> Collected:
             async with connection.transaction():
-                await self._require(connection, term)
+                await self.require(connection, term)
                 batch = await self._locked(connection, batch_id)
                 if batch is None or batch.status.is_terminal:
                     return _NOTHING
                 parameters = {"id": batch_id, "status": leftover, "error": item_error}
                 updated = (await connection.execute(self._sql.settle_rest.native, parameters)).rowcount
+                await self._wake_askers(connection, batch_id, None)
                 counts = {"id": batch_id, "updated": updated, "strays": 0}
                 await connection.execute(self._sql.count_collected.native, counts)
                 return Collected({leftover: updated}, 0, await self._finish(connection, batch, status, message))
 
         return await self._run("end_batch", body)
+
+    async def _wake_askers(self, connection: _Native, batch_id: UUID, positions: str | None) -> None:
+        """Queue the jobs that have waited for what was just settled, in the same transaction."""
+        cursor = await connection.execute(self._sql.lock_askers.native, {"id": batch_id, "positions": positions})
+        askers = [job_id.hex for (job_id,) in await cursor.fetchall()]
+        if not askers:
+            return
+        cursor = await connection.execute(self._jobs.wake_askers.native, {"ids": plain_array(askers)})
+        queues = {queue for (queue,) in await cursor.fetchall()}
+        if queues:
+            payloads = text_array([f"runnable:{queue}" for queue in sorted(queues)])
+            await connection.execute(self._jobs.notify.native, {"payloads": payloads})
 
     async def _finish(
         self, connection: _Native, batch: BatchRecord, ended_as: BatchStatus, error: str | None
@@ -269,7 +290,7 @@ class PostgresBatches:
         parameters = {"provider": provider, "names": text_array(sorted(provider_batch_ids))}
         return {name for (name,) in await self._rows("known_batches", self._sql.known.native, parameters)}
 
-    async def _require(self, connection: _Native, term: int | None) -> None:
+    async def require(self, connection: _Native, term: int | None) -> None:
         """Refuse what a leader of another term writes."""
         if term is not None:
             await require_term(connection, self._schema, term)

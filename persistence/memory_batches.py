@@ -265,6 +265,15 @@ class MemoryBatches:
             for custom_id, outcome in page
         ]
 
+    def result(self, batch_id: UUID, position: int) -> BatchResult | None:
+        """Read one item; None if there is no such batch."""
+        new = self._new.get(batch_id)
+        if new is None:
+            return None
+        outcome = self._outcomes[batch_id].get(position, Outcome(position, ItemStatus.PENDING))
+        custom_id = new.items[position].custom_id
+        return BatchResult(custom_id, outcome.status, _plain(outcome.result), _plain(outcome.error))
+
     async def known(self, provider: str, provider_batch_ids: Collection[str]) -> set[str]:
         """Return which names belong to batches here."""
         names = {batch.provider_batch_id for batch in self._batches.values() if batch.provider == provider}

@@ -63,6 +63,7 @@ from .memory_jobs import (
     visible,
 )
 from .memory_leader_lock import MemoryLeaderLock
+from .memory_llm_requests import MemoryLlmRequests
 from .memory_schedules import MemorySchedules
 from .memory_steps import MemorySteps
 
@@ -96,9 +97,8 @@ class MemoryStore:
         self.schedules = MemorySchedules(
             clock, lambda jobs, actor: self._spawn_all(jobs, actor, None), self.leader_lock.require_term
         )
-        self.batches = MemoryBatches(
-            clock, lambda batch_id: self._hint("batch", str(batch_id)), self.leader_lock.require_term
-        )
+        self.batches = MemoryBatches(clock, self._batch_changed, self.leader_lock.require_term)
+        self.llm_requests = MemoryLlmRequests(self._jobs.get, self.batches, self.leader_lock.require_term)
 
     async def open(self) -> None:
         """Do nothing: memory is there."""
@@ -276,7 +276,7 @@ class MemoryStore:
         touched = [self._jobs[job_id] for job_id in dict.fromkeys(applied)]
         ended = [job for job in touched if job.status.is_terminal]
         parents = [job.parent_id for job in ended if job.parent_id is not None]
-        parked = [job.id for job in touched if job.waiting_on is WaitingOn.CHILDREN]
+        parked = [job.id for job in touched if job.waiting_on is not None]
         woken = [job for parent in dict.fromkeys([*parents, *parked]) if (job := self._wake(parent, now)) is not None]
         self._announce_runnable([*touched, *woken])
         if ended:
@@ -287,13 +287,24 @@ class MemoryStore:
 
     def _wake(self, parent_id: UUID, now: datetime) -> JobRecord | None:
         parent = self._jobs.get(parent_id)
-        if parent is None or parent.waiting_on is not WaitingOn.CHILDREN:
+        if parent is None or parent.waiting_on is None:
             return None
-        if any(not self._jobs[child].status.is_terminal for child in self._children[parent_id].values()):
+        if parent.waiting_on is WaitingOn.LLM_BATCH and not self.llm_requests.is_answered(parent_id):
+            return None
+        if parent.waiting_on is WaitingOn.CHILDREN and any(
+            not self._jobs[child].status.is_terminal for child in self._children[parent_id].values()
+        ):
             return None
         woken = replace(parent, waiting_on=None, run_at=max(parent.run_at, now))
         self._put(woken)
         return woken
+
+    def _batch_changed(self, batch_id: UUID) -> None:
+        now = self._clock.now()
+        askers = [self._jobs.get(job_id) for job_id in self.llm_requests.askers(batch_id)]
+        parked = [job.id for job in askers if job is not None and job.waiting_on is WaitingOn.LLM_BATCH]
+        self._announce_runnable([job for job_id in parked if (job := self._wake(job_id, now)) is not None])
+        self._hint("batch", str(batch_id))
 
     async def cancel(self, job_ids: Sequence[UUID], *, actor: str) -> list[Applied | Refused]:
         """End unfinished jobs as ``cancelled``, then their unfinished children, and theirs."""
@@ -469,6 +480,7 @@ class MemoryStore:
         for job in old:
             self.callbacks.forget(job.id)
             self.steps.forget(job.id)
+            self.llm_requests.forget(job.id)
             del self._jobs[job.id]
             if job.parent_id is not None:
                 self._children[job.parent_id].pop((job.child_key or "", job.child_index or 0), None)

@@ -46,6 +46,7 @@ from .engine import make_engine, readable_errors
 from .families import cancelled_jobs
 from .limit_statements import LimitStatements
 from .literals import plain_array, text_array
+from .llm_requests import PostgresLlmRequests
 from .migrate import check_schema
 from .retention import RetentionStatements, prune
 from .schedule_statements import ScheduleStatements
@@ -98,6 +99,7 @@ class PostgresStore:
         self.steps = PostgresSteps(settings.database_schema, self._native)
         self.schedules = PostgresSchedules(ScheduleStatements(settings.database_schema), self._native, self.spawn)
         self.batches = PostgresBatches(settings.database_schema, self._native)
+        self.llm_requests = PostgresLlmRequests(settings.database_schema, self._native, self.batches)
         self._engine = engine or make_engine(settings)
 
     async def open(self) -> None:

@@ -413,6 +413,33 @@ job_steps = sa.Table(
     sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="job_steps_job", ondelete="CASCADE"),
 )
 
+llm_requests = sa.Table(
+    "llm_requests",
+    metadata,
+    sa.Column("job_id", sa.Uuid, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("requested_at", _time, nullable=False, server_default=sa.func.now()),
+    sa.Column("batch_id", sa.Uuid),
+    sa.Column("position", sa.Integer),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("params", JSON, nullable=False),
+    sa.PrimaryKeyConstraint("job_id", "key", name="llm_requests_pkey"),
+    sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="llm_requests_job", ondelete="CASCADE"),
+    sa.CheckConstraint("(batch_id IS NULL) = (position IS NULL)", name="llm_requests_item"),
+)
+waiting_requests_index = sa.Index(
+    "llm_requests_waiting",
+    llm_requests.c.provider,
+    llm_requests.c.requested_at,
+    postgresql_where=sa.text("batch_id IS NULL"),
+)
+batch_requests_index = sa.Index(
+    "llm_requests_batch",
+    llm_requests.c.batch_id,
+    llm_requests.c.position,
+    postgresql_where=sa.text("batch_id IS NOT NULL"),
+)
+
 callbacks = sa.Table(
     "callbacks",
     metadata,

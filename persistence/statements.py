@@ -245,6 +245,19 @@ WHERE parent.id = ANY(CAST([ids uuid] AS uuid[])) AND parent.status = 'pending' 
 RETURNING parent.queue
 """
 
+# Askers are jobs that wait for the model. As above: whoever wakes them has locked them by a statement before.
+_WAKE_ASKERS = """
+UPDATE {jobs} AS asker
+SET waiting_on = NULL, run_at = greatest(asker.run_at, now()), delayed = asker.run_at > now(),
+    turn = CASE WHEN asker.run_at <= now() THEN now() + asker.priority * {aging} END
+WHERE asker.id = ANY(CAST([ids uuid] AS uuid[])) AND asker.status = 'pending' AND asker.waiting_on = 'llm_batch'
+    AND NOT EXISTS (
+        SELECT FROM {llm_requests} AS request LEFT JOIN {batch_items} AS item
+            ON item.batch_id = request.batch_id AND item.position = request.position
+        WHERE request.job_id = asker.id AND (request.batch_id IS NULL OR item.status = 'pending'))
+RETURNING asker.queue
+"""
+
 _NOTIFY = """
 SELECT pg_notify('{channel}', payload) FROM unnest([payloads text]) AS payload
 """
@@ -352,6 +365,7 @@ class Statements:
         self.apply = self._statement(_APPLY)
         self.lock_parents = self._statement(_LOCK_PARENTS)
         self.wake_parents = self._statement(_WAKE_PARENTS)
+        self.wake_askers = self._statement(_WAKE_ASKERS)
         self.notify = self._statement(_NOTIFY)
         self.actual = self._statement(_ACTUAL)
         self.lock_jobs = self._statement(_LOCK_JOBS)
@@ -379,6 +393,8 @@ def names(schema: str, aging_seconds: float = DEFAULT_AGING_SECONDS) -> dict[str
         "schedules",
         "callbacks",
         "job_steps",
+        "llm_requests",
+        "batch_items",
     )
     return {table: f'"{schema}".{table}' for table in tables} | {
         "history": f'"{schema}".history_batches',

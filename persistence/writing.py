@@ -62,15 +62,20 @@ class TransitionWriter:
         self._ended_id = ended_id or self._ended_id
         parents = {*(ended_parents or ()), *(parked or ())}
         if parents:
-            await self._wake(parents)
+            await self._wake(parents, parked or ())
         if len(written or ()) < len(batch):
             await self._explain([place for place in places if answers[place] is None], transitions, answers)
 
-    async def _wake(self, parents: set[UUID]) -> None:
+    async def _wake(self, parents: set[UUID], parked: Sequence[UUID]) -> None:
+        """Queue those that wait for nothing any more; what they wait for may have come before they were parked."""
         ids = {"ids": plain_array(sorted(parent.hex for parent in parents))}
         await self._connection.execute(self._sql.lock_parents.native, ids)
         cursor = await self._connection.execute(self._sql.wake_parents.native, ids)
         self._runnable_queues.update(queue for (queue,) in await cursor.fetchall())
+        if parked:
+            ids = {"ids": plain_array(sorted(job_id.hex for job_id in parked))}
+            cursor = await self._connection.execute(self._sql.wake_askers.native, ids)
+            self._runnable_queues.update(queue for (queue,) in await cursor.fetchall())
 
     async def _explain(
         self, places: Sequence[int], transitions: Sequence[Transition], answers: list[Applied | Refused | None]

@@ -6,9 +6,11 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 from uuid import UUID
 
+from callboard.actors.jobs.types import AttemptKey
+
 from .breaker import BreakerState
 from .metrics import BatchPollingMetrics
-from .provider import ProviderBatch
+from .provider import BatchLimits, ProviderBatch
 from .state import BatchStatus, ItemStatus
 from .types import BatchNote, BatchRecord, BatchResult, Collected, NewBatch, Outcome, Stray, WireRequest
 
@@ -135,6 +137,55 @@ class BatchStore(Protocol):
 
     async def known(self, provider: str, provider_batch_ids: Collection[str]) -> set[str]:
         """Return which of these names at a provider belong to batches here."""
+
+
+class LlmRequestStore(Protocol):
+    """What jobs have asked a model, and wait for. Deleted with their jobs.
+
+    A job that waits is queued again in the transaction that settles the last item it has asked for (``collect`` and
+    ``end`` of the ``BatchStore``). Raises ``StoreUnavailable`` as a ``JobStore`` does.
+    """
+
+    async def ask(self, attempt: AttemptKey, key: str, provider: str, params: str) -> BatchResult | None:
+        """Record a request, the first under its job and key only; return its outcome, or None if it has none yet.
+
+        Args:
+            attempt: who asks.
+            key: names the request within the job.
+            provider: whom.
+            params: a JSON object text.
+
+        Raises:
+            StaleAttempt: the attempt runs no longer. Nothing was written.
+        """
+
+    async def providers(self) -> list[str]:
+        """Return the providers that requests of unfinished jobs wait for, by name."""
+
+    async def gather(
+        self,
+        batch_id: UUID,
+        provider: str,
+        endpoint: str | None,
+        limits: BatchLimits,
+        *,
+        grace_seconds: float,
+        actor: str,
+        term: int | None = None,
+    ) -> int:
+        """Record a batch, ``submitting``, of the requests that have waited longest, and assign them to it.
+
+        Requests of jobs that have ended are left out. Returns how many there are; no batch is recorded of none.
+
+        Args:
+            batch_id: the new batch.
+            provider: whose requests.
+            endpoint: of the provider.
+            limits: of one batch.
+            grace_seconds: so long nobody else looks after it.
+            actor: who does it.
+            term: the leader's.
+        """
 
 
 class BatchTelemetry(Protocol):

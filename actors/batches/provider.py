@@ -117,6 +117,10 @@ class BatchLimits:
     max_requests: int
     max_bytes: int
 
+    def at_most(self, max_bytes: int) -> BatchLimits:
+        """Return these limits, with a size that is also within another one."""
+        return BatchLimits(self.max_requests, min(self.max_bytes, max_bytes))
+
 
 class BatchProvider(Protocol):
     """Somebody who runs batches. Implement this for another provider than those that come along.

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from callboard.actors.errors import InvalidBatch
+from callboard.actors.errors import InvalidArguments, InvalidBatch
 
 from .provider import BatchLimits
 from .types import BatchRequest, NewItem
@@ -93,6 +93,38 @@ def require_fits(items: Sequence[NewItem], provider: str, limits: BatchLimits) -
             f"got requests of {size} bytes; a batch of {provider} holds at most {limits.max_bytes} bytes: "
             f"submit_batches divides them into several batches"
         )
+
+
+def fitting(items: Sequence[NewItem], limits: BatchLimits) -> list[NewItem]:
+    """Return as many of the first requests as one batch may hold; at least the first, which its provider may refuse."""
+    size, count = 0, 0
+    for item in items[: limits.max_requests]:
+        size += size_bytes(item)
+        if count and size > limits.max_bytes:
+            break
+        count += 1
+    return list(items[:count])
+
+
+def encode_params(params: object, call: str) -> str:
+    """Return the body of a request as JSON text.
+
+    Args:
+        params: the body.
+        call: what was called, for the message.
+
+    Raises:
+        InvalidArguments: it is no mapping, is empty, or is not JSON.
+    """
+    if not isinstance(params, Mapping) or not params:
+        raise InvalidArguments(
+            f"{call}: request: got {type(params).__name__}, expected the body of a request, a mapping such as "
+            f"{{'model': ..., 'messages': [...]}}"
+        )
+    try:
+        return json.dumps(dict(params), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArguments(f"{call}: request is not JSON: {error}") from error
 
 
 def divide(items: Sequence[NewItem], provider: str, limits: BatchLimits) -> Iterator[list[NewItem]]:

@@ -156,6 +156,12 @@ class BatchResult:
     error: Any = None
 
 
+def lost_reply(key: str, batch_id: UUID) -> BatchResult:
+    """Return the outcome of a request whose batch somebody has deleted: nobody will ever know."""
+    error = {"type": "batch_deleted", "message": f"batch {batch_id}, which the request was in, is no longer there"}
+    return BatchResult(key, ItemStatus.ERRORED, None, error)
+
+
 class BatchNote(NamedTuple):
     """What a poll found out that ends nothing."""
 

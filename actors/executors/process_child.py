@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
+from callboard.actors.batches.types import BatchResult
 from callboard.actors.errors import JobDefinitionError
 from callboard.actors.jobs.call import Call, Judged, Outcome, Raised, Returned
 from callboard.actors.jobs.context import JobContext
@@ -173,6 +174,10 @@ class JobRunner:
     def keep_step(self, *_: object, **__: object) -> Coroutine[Any, Any, str]:
         """Refuse."""
         raise _not_here("ctx.step")
+
+    def llm_reply(self, *_: object, **__: object) -> Coroutine[Any, Any, BatchResult | None]:
+        """Refuse."""
+        raise _not_here("ctx.llm_batch")
 
     def unknown_for_seconds(self, *_: object, **__: object) -> Coroutine[Any, Any, float]:
         """Refuse."""

@@ -6,12 +6,15 @@ import asyncio
 import inspect
 import json
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
 from uuid import UUID
 
-from callboard.actors.errors import InvalidArguments, PayloadTooLarge
+from callboard.actors.batches.requests import encode_params
+from callboard.actors.batches.state import ItemStatus
+from callboard.actors.batches.types import BatchResult
+from callboard.actors.errors import InvalidArguments, LlmRequestFailed, PayloadTooLarge
 
 from .control import Parked
 from .ended import ended_from
@@ -58,6 +61,15 @@ class ContextServices(Protocol):
             StaleAttempt: the attempt runs no longer. Nothing was kept.
         """
 
+    async def llm_reply(self, attempt: AttemptKey, key: str, provider: str, params: str) -> BatchResult | None:
+        """Ask a model once for a job and key; return the outcome, or None if there is none yet.
+
+        Raises:
+            ConfigurationError: nobody polls, or there is no such provider. Nothing was asked.
+            InvalidBatch: the request is larger than a batch may be. Nothing was asked.
+            StaleAttempt: the attempt runs no longer. Nothing was asked.
+        """
+
     async def unknown_for_seconds(self, job_id: UUID) -> float:
         """Return how long ago a worker first put the job back because it did not know its kind; 0 if none did."""
 
@@ -84,6 +96,7 @@ class JobContext:
         self._cancelled = False
         self._mapped: set[str] = set()
         self._stepped: set[str] = set()
+        self._asked: set[str] = set()
         self.saw_cancelled = False
         self._wake_up: threading.Event | None = None
         self.job_id: UUID = claimed.id
@@ -221,6 +234,44 @@ class JobContext:
             keeping = services.keep_step(AttemptKey(self.job_id, self.token), key, text)
             kept = await self._on_the_runtimes_loop(keeping)
         return decode_step(kept)
+
+    async def llm_batch(self, request: Mapping[str, Any], *, key: str, provider: str = "anthropic") -> Any:
+        """Ask a model in a batch, at half the price, and return what it replied, hours later.
+
+        The request is recorded once for this job and key. Then this function is unwound and gives its slot back; the
+        leader sends what jobs have asked together, as batches. When the reply is stored the function is called again
+        from its start, and this time ``llm_batch`` returns. Waiting costs no attempt, and needs no worker.
+
+        Args:
+            request: its body, as the provider's API takes it: ``model``, ``messages``, ...
+            key: names it within the job; 1 to 200 printable characters. The first request under a key stands.
+            provider: who is asked: ``anthropic`` (default), ``openai``, or one given to ``Runtime(providers=...)``.
+
+        Returns:
+            What the provider returned, as plain JSON data: Anthropic's message, OpenAI's response body.
+
+        Raises:
+            LlmRequestFailed: there will be no reply: refused, expired, or cancelled with its batch. An attempt that
+                this ends is the job's last.
+            InvalidArguments: the key is no key, or was used before in this run, or the request is not JSON.
+            InvalidBatch: the request is larger than a batch may be.
+            ConfigurationError: nobody polls (``enable_batch_job_polling``), or there is no such provider here.
+        """
+        checked_key(key, "ctx.llm_batch")
+        if key in self._asked:
+            raise InvalidArguments(
+                f"ctx.llm_batch was called twice with the key {key!r}, under which the first request is recorded; give "
+                f"each request a key of its own"
+            )
+        self._asked.add(key)
+        params = encode_params(request, "ctx.llm_batch")
+        asking = self._services.llm_reply(AttemptKey(self.job_id, self.token), key, provider, params)
+        reply = await self._on_the_runtimes_loop(asking)
+        if reply is None:
+            raise Parked(WaitingOn.LLM_BATCH)
+        if reply.status is not ItemStatus.SUCCEEDED:
+            raise LlmRequestFailed(key, reply.status, reply.error)
+        return reply.result
 
     async def _called(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not inspect.iscoroutinefunction(function) and self._is_on_the_runtimes_loop():

@@ -10,6 +10,7 @@ from callboard.actors.errors import (
     InvalidArguments,
     InvalidResult,
     JobEnded,
+    LlmRequestFailed,
     PayloadTooLarge,
     ProcessDied,
 )
@@ -56,6 +57,7 @@ def judge(exception: BaseException, retry_on: tuple[type[Exception], ...]) -> Ju
             | InvalidResult()
             | PayloadTooLarge()
             | ConfigurationError()
+            | LlmRequestFailed()  # as this: the outcome stands
             | JobEnded()  # another job that this one needs has ended for good
         ):
             return Failure(describe(exception), retryable=False)

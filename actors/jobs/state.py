@@ -73,6 +73,8 @@ class WaitingOn(StrEnum):
     """What a pending job waits for, apart from its time."""
 
     CHILDREN = "children"
+    LLM_BATCH = "llm_batch"
+    """The outcome of what it has asked a model by ``ctx.llm_batch``."""
 
 
 EDGES: Final[dict[tuple[Status | None, Status], frozenset[Reason]]] = {

@@ -304,6 +304,7 @@ _RETRY_WORDS = {
     RetryOutcome.COPY_EXISTS: "has ended; {new_id} is unfinished and has its unique key, so no copy was made",
     RetryOutcome.RUNS_NOW: "waited for its time: it is runnable now",
     RetryOutcome.ALREADY_RUNNABLE: "is runnable already",
+    RetryOutcome.WAITS_FOR_REPLY: "waits for a model's reply: `callboard batch list` shows the batches",
     RetryOutcome.WAITS_FOR_CHILDREN: "waits for its children: retry those that hold it up",
     RetryOutcome.RUNNING: "is running; cancel it first",
     RetryOutcome.HELD: "is held until your code releases it (JobRef.release)",
@@ -328,7 +329,7 @@ def _detail(record: JobRecord) -> str:
     """Say the one thing that matters about a job in its status."""
     match record.status:
         case Status.PENDING if record.waiting_on is not None:
-            return f"waits for its {record.waiting_on}"
+            return f"waits for its {record.waiting_on.replace('_', ' ')}"
         case Status.PENDING if record.run_at > record.created_at:
             return f"not before {iso(record.run_at)}"
         case Status.RUNNING:

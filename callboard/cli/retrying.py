@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from callboard import JobFilter, JobRecord, Status
+from callboard.actors.jobs.state import WaitingOn
 from callboard.actors.jobs.types import NewJob
 from callboard.actors.ports import JobStore
 
@@ -32,6 +33,7 @@ class RetryOutcome(StrEnum):
     ALREADY_RUNNABLE = "already_runnable"
     """The job waits for nothing but a free slot."""
     WAITS_FOR_CHILDREN = "waits_for_children"
+    WAITS_FOR_REPLY = "waits_for_reply"
     RUNNING = "running"
     HELD = "held"
     NOT_FOUND = "not_found"
@@ -137,4 +139,6 @@ def _unended(record: JobRecord | None, woken: set[UUID]) -> RetryOutcome:
         return RetryOutcome.HELD
     if record.status is Status.RUNNING:
         return RetryOutcome.RUNNING
+    if record.waiting_on is WaitingOn.LLM_BATCH:
+        return RetryOutcome.WAITS_FOR_REPLY
     return RetryOutcome.ALREADY_RUNNABLE if record.waiting_on is None else RetryOutcome.WAITS_FOR_CHILDREN

@@ -88,6 +88,7 @@ class Services:
         self.answer: list[JobRecord] = []
         self.steps: dict[str, str] = {}
         self.result_limit_bytes = 100
+        self.replies: dict[str, Any] = {}
 
     def progress(self, attempt: AttemptKey, progress: dict[str, Any]) -> None:
         self.reports.append((attempt, progress))
@@ -101,6 +102,9 @@ class Services:
 
     async def keep_step(self, attempt: AttemptKey, key: str, value: str) -> str:
         return self.steps.setdefault(key, value)
+
+    async def llm_reply(self, attempt: AttemptKey, key: str, provider: str, params: str) -> Any:
+        return self.replies.get(key)
 
     async def unknown_for_seconds(self, job_id: UUID) -> float:
         return 0.0

@@ -7,11 +7,14 @@ from uuid import UUID
 
 import pytest
 
+from callboard.actors.batches.state import ItemStatus
+from callboard.actors.batches.types import BatchResult
 from callboard.actors.errors import (
     InvalidArguments,
     InvalidResult,
     JobCancelled,
     JobFailed,
+    LlmRequestFailed,
     PayloadTooLarge,
     ResultExpired,
 )
@@ -274,3 +277,35 @@ async def test_two_steps_of_one_run_have_two_keys() -> None:
 async def test_a_step_has_a_key_that_can_be_kept(key: Any) -> None:
     with pytest.raises(InvalidArguments, match="expected a text of 1 to 200 printable characters"):
         await JobContext(claimed(), Services(asyncio.get_running_loop())).step(key, print)
+
+
+async def test_a_question_without_an_answer_parks_and_with_one_returns_it() -> None:
+    services = Services(asyncio.get_running_loop())
+    with pytest.raises(Parked) as parked:
+        await JobContext(claimed(), services).llm_batch({"model": "m"}, key="draft")
+    assert parked.value.waiting_on is WaitingOn.LLM_BATCH
+    services.replies["draft"] = BatchResult("draft", ItemStatus.SUCCEEDED, {"text": "hello"})
+    assert await JobContext(claimed(), services).llm_batch({"model": "m"}, key="draft") == {"text": "hello"}
+
+
+@pytest.mark.parametrize("status", [ItemStatus.ERRORED, ItemStatus.EXPIRED, ItemStatus.CANCELED])
+async def test_a_question_that_will_have_no_answer_is_a_typed_error(status: ItemStatus) -> None:
+    services = Services(asyncio.get_running_loop())
+    services.replies["draft"] = BatchResult("draft", status, None, {"message": "too long"})
+    with pytest.raises(LlmRequestFailed, match=f"ended {status}: .*too long.* use another key") as failed:
+        await JobContext(claimed(), services).llm_batch({"model": "m"}, key="draft")
+    assert (failed.value.key, failed.value.status, failed.value.error) == ("draft", status, {"message": "too long"})
+
+
+@pytest.mark.parametrize("request_", [{}, None, "text", {"model": object()}, {"n": float("nan")}])
+async def test_a_question_is_the_body_of_a_request(request_: Any) -> None:
+    with pytest.raises(InvalidArguments, match=r"ctx\.llm_batch: request"):
+        await JobContext(claimed(), Services(asyncio.get_running_loop())).llm_batch(request_, key="draft")
+
+
+async def test_two_questions_of_one_run_have_two_keys() -> None:
+    context = JobContext(claimed(), Services(asyncio.get_running_loop()))
+    with pytest.raises(Parked):
+        await context.llm_batch({"model": "m"}, key="a")
+    with pytest.raises(InvalidArguments, match=r"ctx\.llm_batch was called twice with the key 'a'"):
+        await context.llm_batch({"model": "m"}, key="a")
