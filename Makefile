@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo test check lint types imports bench clean
+.PHONY: help demo test alltests check lint types imports bench clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -23,10 +23,13 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)  ## Run the main job on an embedded PostgreSQL.
 	$(BIN)/callboard demo
 
-test: $(STAMP)  ## Run the tests (CALLBOARD_TEST_DATABASE_URL chooses another server).
+test: $(STAMP)  ## Run the tests but the slowest (CALLBOARD_TEST_DATABASE_URL chooses another server).
+	$(BIN)/python -m pytest -m 'not chaos and not slow'
+
+alltests: $(STAMP)  ## Run all tests, those too that kill servers and processes, or fill a table with a million rows.
 	$(BIN)/python -m pytest
 
-check: lint types imports test  ## What CI runs.
+check: lint types imports alltests  ## All of it, before a release.
 
 lint: $(STAMP)  ## Style.
 	$(BIN)/ruff check .

@@ -401,6 +401,11 @@ class Runtime:
         thread, runtime = self._parts()
         return BatchRef(thread, thread.wait_for(runtime.get_batch(batch_id)))
 
+    def cancel_batch(self, batch_id: UUID) -> bool:
+        """Cancel a batch. See ``callboard.BatchRef.cancel``."""
+        thread, runtime = self._parts()
+        return thread.wait_for(runtime.cancel_batch(batch_id))
+
     def batches(
         self,
         *,
