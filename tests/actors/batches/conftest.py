@@ -18,7 +18,7 @@ from callboard.actors.batches.decide import PollPolicy
 from callboard.actors.batches.metrics import BatchPollingMetrics
 from callboard.actors.batches.openai_provider import OpenAIProvider
 from callboard.actors.batches.poller import BatchPoller, PollerSettings
-from callboard.actors.batches.ports import BatchStore, NoBatchTelemetry
+from callboard.actors.batches.ports import BatchStore, LlmRequestStore, NoBatchTelemetry
 from callboard.actors.batches.providers import Providers
 from callboard.actors.batches.state import BatchStatus, ItemStatus
 from callboard.actors.batches.submitting import no_fence
@@ -68,6 +68,7 @@ class Bench:
     url: str
     settings: Settings
     store: BatchStore
+    llm_requests: LlmRequestStore
     statements: Statements
     server: FaultyProvider
     providers: Providers
@@ -76,7 +77,7 @@ class Bench:
     policy: PollPolicy = field(default_factory=PollPolicy)
 
     def __post_init__(self) -> None:
-        self.desk = BatchDesk(self.store, self.providers, self.settings, actor="test")
+        self.desk = BatchDesk(self.store, self.llm_requests, self.providers, self.settings, actor="test")
         self.poller = self.new_poller()
 
     def new_poller(self, **changes: Any) -> BatchPoller:
@@ -160,7 +161,9 @@ async def bench(database_url: str, provider_server: FaultyProvider, clock: FakeC
         "openai": OpenAIProvider(client=openai_client, request_timeout_seconds=REQUEST_TIMEOUT_SECONDS),
     }
     providers = Providers(official, request_timeout_seconds=REQUEST_TIMEOUT_SECONDS)
-    yield Bench(database_url, settings, store.batches, statements, provider_server, providers, clock)
+    yield Bench(
+        database_url, settings, store.batches, store.llm_requests, statements, provider_server, providers, clock
+    )
     for provider in official.values():
         await provider.close()
     await store.close()
