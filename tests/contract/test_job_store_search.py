@@ -39,7 +39,7 @@ METADATA = st.dictionaries(
         st.none(),
         st.booleans(),
         st.integers(-(2**53), 2**53),
-        st.text(st.characters(exclude_categories=["Cs"]), max_size=1200),
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=1200),
     ),
     min_size=1,
     max_size=3,

@@ -66,7 +66,7 @@ async def test_one_wrong_call_among_many_spawns_none(runtime: Runtime, greet) ->
         ({"timeout_seconds": -1}, "timeout_seconds: .* greater than 0"),
         ({"queue": ""}, "expected 1 to 100 printable characters"),
         ({"run_at": datetime(2030, 1, 1)}, "without a time zone"),  # noqa: DTZ001 - the point of the test
-        ({"max_atempts": 3}, "Known options: concurrency_key, "),
+        ({"max_atempts": 3}, "Known options: callback_url, "),
     ],
 )
 async def test_wrong_options(runtime: Runtime, greet, options, message: str) -> None:
