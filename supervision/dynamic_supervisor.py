@@ -19,7 +19,7 @@ from callboard.actors.ref import EventRef
 from .backoff import Backoff
 from .base_supervisor import BaseSupervisor, Child, Draw
 from .child_spec import AutoShutdown, ChildSpec, check_child_spec
-from .ending import end_children
+from .ending import end_child, end_children
 from .quota import Quota
 from .strategy import consequence, shuts_down
 from .supervisor_flags import SupervisorFlags
@@ -191,7 +191,7 @@ class DynamicSupervisor(BaseSupervisor):
             self._outage.forget(child)
             ref = self._release(child)
             if ref is not None:
-                await end_children(self.context.system, [ref], self._spec)
+                await end_child(self.context.system, ref, self._spec)
                 self._report()
         elif key.is_alive():
             return Refused("not_found")
