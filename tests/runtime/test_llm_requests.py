@@ -88,8 +88,8 @@ async def test_a_refusal_is_a_typed_error_that_another_attempt_would_meet_again(
     assert (record.status, record.attempt, record.stop_reason) == (Status.FAILED, 1, Reason.NOT_RETRYABLE)
 
 
-async def test_where_nobody_polls_nobody_waits(runtime: Runtime, registry: object) -> None:
-    del registry
-    async with Runtime(runtime.settings, registry=REGISTRY) as worker:
+async def test_where_nobody_polls_nobody_waits(database_url: str) -> None:
+    unpolled = settings(database_url, 0.2).model_copy(update={"enable_batch_job_polling": False})
+    async with Runtime(unpolled, registry=REGISTRY) as worker:
         with pytest.raises(JobFailed, match="CALLBOARD_ENABLE_BATCH_JOB_POLLING=true"):
             await (await worker.spawn(careful)).result(WAIT_SECONDS)
