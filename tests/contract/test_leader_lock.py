@@ -49,7 +49,7 @@ async def test_the_first_leads_and_the_second_is_told_who(open_session: OpenSess
     assert 0 <= lost.silent_seconds < 9
 
 
-async def test_of_many_at_once_exactly_one_wins(open_session: OpenSession) -> None:
+async def test_l8_of_many_at_once_exactly_one_wins_whatever_the_store_is(open_session: OpenSession) -> None:
     sessions = [await open_session() for _ in range(8)]
     standings = await asyncio.gather(*(campaign(session, f"node-{n}") for n, session in enumerate(sessions)))
     assert sum(standing.won for standing in standings) == 1

@@ -118,6 +118,12 @@ async def test_l5_two_schemas_of_one_database_have_leaders_of_their_own(
     assert await bob.prove(1) is False
 
 
+@pytest.mark.parametrize("url", ["sqlite:///jobs.db", "mysql://root@127.0.0.1/jobs"])
+async def test_l8_where_no_lock_can_be_held_nobody_leads(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="Callboard needs PostgreSQL"):
+        await PostgresLeaderLock(Settings(database_url=url)).open(answer_limit_seconds=SHORT_ANSWER_SECONDS)
+
+
 async def test_a_silent_leader_is_deposed_and_refused_when_it_wakes(open_session: OpenSession) -> None:
     sleeper, standby = await open_session(), await open_session()
     await campaign(sleeper, "sleeper")

@@ -9,14 +9,17 @@ import asyncio
 import contextlib
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from callboard import JobRegistry, Runtime, Settings, job
+from callboard import JobRegistry, Runtime, Schedule, Settings, job
+from callboard.actors.jobs.types import JobFilter
 from callboard.actors.leadership import LeaderRecord
 from callboard.actors.ports import LeaderLock
 from callboard.persistence.engine import driver_conninfo
@@ -242,6 +245,25 @@ async def test_l2_the_lock_is_on_no_connection_of_the_pool(
             await runtime._parts.store.summary()
         record = await lock.read()
         assert (record.term, record.lock_held) == (1, True)
+
+
+async def test_l10_a_tick_that_comes_while_the_loop_is_busy_is_taken(database_url: str, registry: JobRegistry) -> None:
+    async with Runtime(settings_of(database_url), registry=registry) as runtime:
+        await until(lambda: sample(runtime, "leader_is_leader", election="leader"))
+        every = Schedule(interval_seconds=1, misfire="all", misfire_grace_seconds=0)
+        await runtime.schedules.create("every second", registry.require(registry.kinds()[0]), every)
+        [before] = await runtime.schedules.list()
+        assert before.next_tick is not None
+        missed = [before.next_tick + timedelta(seconds=number) for number in range(3)]
+        while datetime.now(UTC) < missed[-1]:
+            time.sleep(0.1)  # noqa: ASYNC251 - that is the point: nothing else happens in this process
+        found: set[str] = set()
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not found >= {tick.isoformat() for tick in missed}:
+                jobs = await runtime.jobs(JobFilter(metadata={"schedule": "every second"}))
+                assert len(jobs) == len({one.metadata["tick"] for one in jobs})
+                found = {one.metadata["tick"] for one in jobs}
+                await asyncio.sleep(0.05)
 
 
 async def test_a_process_that_only_spawns_takes_no_part(database_url: str, lock: LeaderLock) -> None:
