@@ -1,23 +1,26 @@
 """Processes that die by kill -9 with a batch in their hands: it is paid for once, and each result is stored once."""
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
-import psycopg
 import pytest
 
 from tests.support.faulty_provider import FaultyProvider, Hold
-from tests.support.waiting import wait_until
+
+from .batch_nodes import (
+    PATIENCE_SECONDS,
+    batch_process,
+    ended,
+    eventually,
+    kill,
+    locked,
+    moments,
+    no_session_is_left,
+    require_every_result,
+    rows,
+)
 
 pytestmark = [pytest.mark.processes, pytest.mark.chaos]
 
 ITEMS = 1_200
-PATIENCE_SECONDS = 90
+CHUNK_ITEMS = 500
 LOST = [
     ("anthropic", "anthropic_create", True, 1),
     ("anthropic", "anthropic_create", False, 1),
@@ -25,40 +28,23 @@ LOST = [
     ("openai", "openai_create", False, 1),
 ]
 """Provider, the call in which the process is killed, whether before the provider has done it, batches in the end."""
+PROVIDERS = pytest.mark.parametrize(
+    ("provider", "results"), [("anthropic", "anthropic_results"), ("openai", "openai_content")]
+)
+LOCK_THE_BATCH = "SELECT FROM callboard.batches FOR UPDATE"
 
 
-@contextmanager
-def process(url: str, server: FaultyProvider, *words: str) -> Iterator[subprocess.Popen[str]]:
-    environment = {
-        **os.environ,
-        "ANTHROPIC_BASE_URL": server.url,
-        "ANTHROPIC_API_KEY": "test",
-        "OPENAI_BASE_URL": f"{server.url}/v1",
-        "OPENAI_API_KEY": "test",
-    }
-    command = [sys.executable, "-m", "tests.runtime.batch_process", url, *words]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    running = subprocess.Popen(command, env=environment, text=True, **pipes)
-    try:
-        yield running
-    finally:
-        running.kill()
-        running.communicate()
-
-
-def rows(url: str, statement: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        return connection.execute(statement).fetchall()
-
-
-def ended(url: str) -> bool:
-    return rows(url, "SELECT count(*) FROM callboard.batches WHERE status = 'completed'") == [(1,)]
-
-
-def require_every_result(url: str, count: int) -> None:
-    found = rows(url, "SELECT custom_id, status, CAST(result AS text) FROM callboard.batch_items ORDER BY position")
-    assert [(custom_id, status) for custom_id, status, _ in found] == [(f"item {n}", "succeeded") for n in range(count)]
-    assert all(f"2 words: prompt {n}" in json.dumps(json.loads(result)) for n, (_, _, result) in enumerate(found))
+def test_promise_8_a_submitter_killed_while_it_records_has_sent_nothing(database_url: str) -> None:
+    with FaultyProvider() as server:
+        with (
+            locked(database_url, "LOCK TABLE callboard.batch_items IN SHARE MODE") as is_awaited,
+            batch_process(database_url, server, "submit", "anthropic", "7") as submitter,
+        ):
+            is_awaited()
+            kill(submitter)
+        no_session_is_left(database_url)
+        assert rows(database_url, "SELECT FROM callboard.batches") == []
+        assert server.calls == []
 
 
 @pytest.mark.parametrize(("provider", "call", "before", "batches"), LOST)
@@ -68,10 +54,9 @@ def test_promise_8_a_submitter_killed_in_the_middle_costs_no_second_batch(
     hold = Hold(before=before)
     with FaultyProvider() as server:
         server.script(call, hold)
-        with process(database_url, server, "submit", provider, "7") as submitter:
+        with batch_process(database_url, server, "submit", provider, "7") as submitter:
             assert hold.reached.wait(PATIENCE_SECONDS)
-            submitter.kill()
-            submitter.wait()
+            kill(submitter)
         assert rows(database_url, "SELECT status FROM callboard.batches") == [("submitting",)]
         if before:  # what had not arrived never will
             hold.refuse()
@@ -79,34 +64,86 @@ def test_promise_8_a_submitter_killed_in_the_middle_costs_no_second_batch(
             hold.release()
         for hosted in server.batches.all():
             server.batches.look(hosted.id)
-        with process(database_url, server, "work"):
-            wait_until(lambda: ended(database_url), timeout_seconds=PATIENCE_SECONDS, interval_seconds=0.1)
+        with batch_process(database_url, server, "work"):
+            eventually(lambda: ended(database_url))
         assert len(server.batches.all()) == batches
     require_every_result(database_url, 7)
 
 
-@pytest.mark.parametrize(("provider", "call"), [("anthropic", "anthropic_results"), ("openai", "openai_content")])
+@pytest.mark.parametrize("provider", ["anthropic", "openai"])
+def test_promise_8_a_submitter_killed_between_the_answer_and_its_record_costs_no_second_batch(
+    database_url: str, provider: str
+) -> None:
+    hold = Hold()
+    with FaultyProvider() as server:
+        server.script(f"{provider}_create", hold)
+        with batch_process(database_url, server, "submit", provider, "7") as submitter:
+            assert hold.reached.wait(PATIENCE_SECONDS)
+            with locked(database_url, LOCK_THE_BATCH) as is_awaited:
+                hold.release()
+                is_awaited()  # it has the answer, and sets out to record it
+                kill(submitter)
+        no_session_is_left(database_url)
+        assert rows(database_url, "SELECT status, provider_batch_id FROM callboard.batches") == [("submitting", None)]
+        for hosted in server.batches.all():
+            server.batches.look(hosted.id)
+        with batch_process(database_url, server, "work"):
+            eventually(lambda: ended(database_url))
+        assert len(server.batches.all()) == 1
+    require_every_result(database_url, 7)
+
+
+@PROVIDERS
 def test_promise_8_a_poller_killed_in_the_middle_of_the_results_loses_none(
-    database_url: str, provider: str, call: str
+    database_url: str, provider: str, results: str
 ) -> None:
     hold = Hold(after_lines=ITEMS - 100)
-    collected = "SELECT collected_items FROM callboard.batches"
-    moments = "SELECT position, updated_at FROM callboard.batch_items WHERE updated_at IS NOT NULL"
     with FaultyProvider() as server:
-        server.script(call, hold)
-        with process(database_url, server, "submit", provider, str(ITEMS)) as submitter:
-            assert submitter.wait(PATIENCE_SECONDS) == 0
-        with process(database_url, server, "work") as poller:
+        server.script(results, hold)
+        submit(database_url, server, provider)
+        with batch_process(database_url, server, "work") as poller:
             assert hold.reached.wait(PATIENCE_SECONDS)
-            wait_until(lambda: rows(database_url, collected) >= [(500,)], timeout_seconds=PATIENCE_SECONDS)
-            poller.kill()
-            poller.wait()
-        before = dict(rows(database_url, moments))
-        assert 500 <= len(before) < ITEMS
+            eventually(lambda: len(moments(database_url)) >= CHUNK_ITEMS)
+            kill(poller)
+        before = moments(database_url)
+        assert CHUNK_ITEMS <= len(before) < ITEMS
         assert not ended(database_url)
         hold.release()
-        with process(database_url, server, "work"):
-            wait_until(lambda: ended(database_url), timeout_seconds=PATIENCE_SECONDS, interval_seconds=0.1)
-        assert len(server.batches.all()) == 1
-    assert before.items() <= dict(rows(database_url, moments)).items()
+        collected_by_another(database_url, server)
+    assert before.items() <= moments(database_url).items()
     require_every_result(database_url, ITEMS)
+
+
+@PROVIDERS
+def test_promise_8_a_poller_killed_before_its_last_transaction_loses_none(
+    database_url: str, provider: str, results: str
+) -> None:
+    hold = Hold(after_lines=ITEMS - 100)
+    with FaultyProvider() as server:
+        server.script(results, hold)
+        submit(database_url, server, provider)
+        with batch_process(database_url, server, "work") as poller:
+            assert hold.reached.wait(PATIENCE_SECONDS)
+            eventually(lambda: len(moments(database_url)) == 2 * CHUNK_ITEMS)
+            with locked(database_url, LOCK_THE_BATCH) as is_awaited:
+                hold.release()
+                is_awaited()  # it has every result, and sets out to end the batch
+                kill(poller)
+        no_session_is_left(database_url)
+        before = moments(database_url)
+        assert len(before) == 2 * CHUNK_ITEMS
+        assert not ended(database_url)
+        collected_by_another(database_url, server)
+    assert before.items() <= moments(database_url).items()
+    require_every_result(database_url, ITEMS)
+
+
+def submit(url: str, server: FaultyProvider, provider: str) -> None:
+    with batch_process(url, server, "submit", provider, str(ITEMS)) as submitter:
+        assert submitter.wait(PATIENCE_SECONDS) == 0
+
+
+def collected_by_another(url: str, server: FaultyProvider) -> None:
+    with batch_process(url, server, "work"):
+        eventually(lambda: ended(url))
+    assert len(server.batches.all()) == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -68,6 +70,17 @@ async def test_all_three_ends_call_back(runtime: Runtime, registry: JobRegistry)
     assert len(requests) == 3
 
 
+async def test_B17_a_job_without_a_callback_calls_nobody(runtime: Runtime, registry: JobRegistry) -> None:
+    @job(kind="work", registry=registry)
+    async def work() -> None: ...
+
+    ref = await runtime.spawn(work)
+    await ref.result(20)
+    record = await ref.record()
+    assert (record.callback_url, record.callback_sent_at, record.callback_error) == (None, None, None)
+    assert await runtime.store.callbacks.read(None, limit=10) == []
+
+
 async def test_it_is_tried_again_with_the_same_id_then_dead_then_replayed(
     runtime: Runtime, registry: JobRegistry
 ) -> None:
@@ -115,6 +128,47 @@ def test_a_secret_that_is_none_is_refused_without_being_shown(secret: str) -> No
         Settings(callback_secret=secret)
 
 
+@asynccontextmanager
+async def victim(url: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a worker process that somebody kills."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.runtime.worker_process", url, "3"),
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, **environment},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        assert await asyncio.wait_for(process.stdout.readline(), 60) == b"ready\n"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@pytest.mark.processes
+@pytest.mark.chaos
+async def test_a_worker_that_is_killed_between_the_end_of_a_job_and_its_callback_loses_none(
+    settings: Settings, database_url: str
+) -> None:
+    async with (
+        Receiver(plain(200)) as receiver,
+        Runtime(settings.model_copy(update={"callback_secret": None}), work=False) as client,
+    ):
+        async with victim(database_url) as worker:  # it has no secret, so it sends nothing
+            ref = await client.spawn(slow_square, 2, callback_url=receiver.url)
+            await ref.result(20)
+            worker.kill()
+            await worker.wait()
+        assert receiver.requests == []
+        async with Runtime(settings, registry=JobRegistry()):
+            [request] = await receiver.wait(1)
+            assert request.headers["webhook-id"] == f"msg_{ref.id.hex}"
+            assert (await recorded(client, ref.id, CallbackState.DELIVERED)).callback_status_code == 200
+
+
 @pytest.mark.processes
 @pytest.mark.chaos
 async def test_a_worker_that_is_killed_between_delivery_and_record_delivers_again_with_the_same_id(
@@ -123,28 +177,22 @@ async def test_a_worker_that_is_killed_between_delivery_and_record_delivers_agai
     async def silence(_: Received, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
-    environment = {"CALLBOARD_CALLBACK_SECRET": SECRET, "CALLBOARD_CALLBACK_TRUSTED_HOSTS": '["127.0.0.1"]'}
-    async with Receiver(silence, plain(200)) as receiver:
-        victim = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.runtime.worker_process", database_url, "3"),
-            cwd=Path(__file__).parents[2],
-            env={**os.environ, **environment},
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        assert victim.stdout is not None
-        assert await asyncio.wait_for(victim.stdout.readline(), 60) == b"ready\n"
-        async with Runtime(settings.model_copy(update={"callback_secret": None}), work=False) as client:
-            ref = await client.spawn(slow_square, 2, callback_url=receiver.url)
-            await receiver.wait(1)
-            victim.kill()
-            await victim.wait()
-            async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
-                # Its lease ends now, instead of in half a minute.
-                await connection.execute("UPDATE callboard.callbacks SET next_attempt_at = now()")
-            async with Runtime(settings, registry=JobRegistry()):
-                first, second = await receiver.wait(2)
-                record = await recorded(client, ref.id, CallbackState.DELIVERED)
+    trusted = {"CALLBOARD_CALLBACK_SECRET": SECRET, "CALLBOARD_CALLBACK_TRUSTED_HOSTS": '["127.0.0.1"]'}
+    async with (
+        Receiver(silence, plain(200)) as receiver,
+        victim(database_url, **trusted) as worker,
+        Runtime(settings.model_copy(update={"callback_secret": None}), work=False) as client,
+    ):
+        ref = await client.spawn(slow_square, 2, callback_url=receiver.url)
+        await receiver.wait(1)
+        worker.kill()
+        await worker.wait()
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+            # Its lease ends now, instead of in half a minute.
+            await connection.execute("UPDATE callboard.callbacks SET next_attempt_at = now()")
+        async with Runtime(settings, registry=JobRegistry()):
+            first, second = await receiver.wait(2)
+            record = await recorded(client, ref.id, CallbackState.DELIVERED)
         assert first.headers["webhook-id"] == second.headers["webhook-id"]
         assert first.body == second.body
         assert record.callback_status_code == 200

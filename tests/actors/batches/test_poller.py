@@ -146,6 +146,20 @@ async def test_B4_one_poisoned_batch_hinders_no_other(bench: Bench, provider: st
     assert (await bench.get(ids[1])).status is completed
 
 
+@PROVIDERS
+async def test_B4_results_of_nobody_in_one_batch_cost_another_batch_none(bench: Bench, provider: str) -> None:
+    bench.server.script(
+        RESULTS[provider], lines(lambda all_: [line.replace(b'"custom_id": "', b'"custom_id": "x') for line in all_])
+    )
+    first, second = await bench.submit(provider, items=3), await bench.submit(provider, items=3)
+    await bench.poll()
+    records = [await bench.get(batch_id) for batch_id in (first, second)]
+    assert {record.status for record in records} == {BatchStatus.RUNNING, BatchStatus.COMPLETED}
+    assert {(record.collected_items, record.stray_items) for record in records} == {(0, 3), (3, 0)}
+    await bench.poll()
+    assert {(await bench.get(batch_id)).status for batch_id in (first, second)} == {BatchStatus.COMPLETED}
+
+
 async def test_B5_a_failure_is_logged_counted_and_shown_at_its_batch(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,0 +1,109 @@
+"""Two nodes, and a leader that is killed with a batch in its hands: the other one goes on where it was."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from callboard import JobRef, Reason, Runtime
+from tests.support.faulty_provider import FaultyProvider, Hold
+
+from .batch_nodes import (
+    PATIENCE_SECONDS,
+    batch_process,
+    ended,
+    eventually,
+    kill,
+    leader,
+    moments,
+    process,
+    require_every_result,
+    rows,
+)
+from .llm_jobs import REGISTRY, draft, settings
+
+pytestmark = [pytest.mark.processes, pytest.mark.chaos]
+
+ITEMS = 1_200
+NAMES = {"one", "two"}
+PARKED = "SELECT count(*) FROM callboard.jobs WHERE waiting_on = 'llm_batch'"
+
+
+@contextmanager
+def two_nodes(server: FaultyProvider, module: str, *words: str) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(process(server, module, *words, name=name)) for name in sorted(NAMES)}
+
+
+@pytest.mark.parametrize(("provider", "results"), [("anthropic", "anthropic_results"), ("openai", "openai_content")])
+def test_promise_8_a_leader_killed_after_a_chunk_of_results_is_followed_by_one_that_reads_the_rest(
+    database_url: str, provider: str, results: str
+) -> None:
+    hold = Hold(after_lines=ITEMS - 100)
+    with FaultyProvider() as server:
+        server.script(results, hold)
+        with two_nodes(server, "tests.runtime.batch_process", database_url, "work") as nodes:
+            with batch_process(database_url, server, "submit", provider, str(ITEMS)) as submitter:
+                assert submitter.wait(PATIENCE_SECONDS) == 0
+            assert hold.reached.wait(PATIENCE_SECONDS)
+            eventually(lambda: len(moments(database_url)) == 1_000)
+            before, first = moments(database_url), leader(database_url)
+            kill(nodes[first])
+            eventually(lambda: ended(database_url))
+            assert {leader(database_url)} == NAMES - {first}
+            hold.release()
+        assert len(server.batches.all()) == 1
+    assert before.items() <= moments(database_url).items()
+    require_every_result(database_url, ITEMS)
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_promise_8_and_B14_a_leader_killed_while_it_submits_what_jobs_ask_costs_no_second_batch(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    hold = Hold(before=before)
+    journal = tmp_path / "journal"
+    with FaultyProvider() as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "test")
+        server.script("anthropic_create", hold)
+        async with Runtime(settings(database_url, 600), registry=REGISTRY) as asker:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not leader(database_url):  # which gathers now, and not again for ten minutes
+                    await asker.pulse.wait(0.1)
+                refs = await asker.spawn_many(draft, [(journal, f"prompt {n}") for n in range(5)])
+                while rows(database_url, PARKED) != [(5,)]:
+                    await asker.pulse.wait(0.1)
+        assert rows(database_url, "SELECT FROM callboard.batches") == []
+        with two_nodes(server, "tests.runtime.llm_jobs", database_url, "0.2") as nodes:
+            assert hold.reached.wait(PATIENCE_SECONDS)
+            first = leader(database_url)
+            kill(nodes[first])
+            hold.refuse() if before else hold.release()
+            for hosted in server.batches.all():  # it ends there, and only then shows whose it is
+                server.batches.look(hosted.id)
+            # The grace of whoever submits ends now, instead of in half a minute.
+            with psycopg.connect(database_url, autocommit=True) as connection:
+                connection.execute("UPDATE callboard.batches SET next_poll_at = now()")
+            async with Runtime(settings(database_url, 600), work=False, registry=REGISTRY) as client:
+                await require_replies(client, refs)
+            assert {leader(database_url)} == NAMES - {first}
+        assert len(server.batches.all()) == 1
+        assert server.count("anthropic_create") == 1 + before
+    lines = journal.read_text().splitlines()
+    assert sorted(lines) == sorted(f"{when} prompt {n}" for when in ("before", "after") for n in range(5))
+
+
+async def require_replies(client: Runtime, refs: list[JobRef[str]]) -> None:
+    """Accept jobs of which each had its own reply, and was resumed by it once."""
+    for number, ref in enumerate(refs):
+        mine = await client.get(ref.id, draft)
+        assert f"2 words: prompt {number}" in await mine.result(PATIENCE_SECONDS)
+        reasons = [row.reason for row in await mine.history()]
+        assert reasons == [Reason.SPAWNED, Reason.CLAIMED, Reason.PARKED, Reason.CLAIMED, Reason.SUCCEEDED]
