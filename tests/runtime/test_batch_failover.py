@@ -64,9 +64,10 @@ def test_promise_8_a_leader_killed_after_a_chunk_of_results_is_followed_by_one_t
 
 
 @pytest.mark.parametrize("before", [True, False])
-async def test_promise_8_and_B14_a_leader_killed_while_it_submits_what_jobs_ask_costs_no_second_batch(
+async def test_promise_8_a_leader_killed_while_it_submits_what_jobs_ask_costs_no_second_batch(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool
 ) -> None:
+    """B13 and B14, for what jobs ask: no second batch, and each job goes on once."""
     hold = Hold(before=before)
     journal = tmp_path / "journal"
     with FaultyProvider() as server:

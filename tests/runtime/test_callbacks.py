@@ -70,7 +70,9 @@ async def test_all_three_ends_call_back(runtime: Runtime, registry: JobRegistry)
     assert len(requests) == 3
 
 
-async def test_B17_a_job_without_a_callback_calls_nobody(runtime: Runtime, registry: JobRegistry) -> None:
+async def test_a_job_without_a_callback_calls_nobody(runtime: Runtime, registry: JobRegistry) -> None:
+    """B17: not the URL ``None``."""
+
     @job(kind="work", registry=registry)
     async def work() -> None: ...
 

@@ -3,17 +3,16 @@
 import asyncio
 import json
 import logging
-import threading
-from collections.abc import Callable
 
 import pytest
 
 from callboard.actors.batches.breaker import BreakerState
+from callboard.actors.batches.provider import ProviderBatch
 from callboard.actors.batches.state import BatchStatus, ItemStatus
 from callboard.actors.errors import ConfigurationError, InvalidBatch, StoreUnavailable
-from callboard.demo.provider import Answer
 from tests.actors.batches.conftest import Bench, requests
 from tests.support.faulty_provider import Hold, edited, lines, lost, refused, unserved
+from tests.support.waiting import settle
 
 PROVIDERS = pytest.mark.parametrize("provider", ["anthropic", "openai"])
 RESULTS = {"anthropic": "anthropic_results", "openai": "openai_content"}
@@ -216,7 +215,7 @@ async def test_B8_canceling_is_not_the_end(bench: Bench, provider: str) -> None:
     assert await bench.desk.cancel(batch_id)
     await bench.poll()
     record = await bench.get(batch_id)
-    assert record.status is BatchStatus.CANCELLING
+    assert (record.status, record.failures, record.provider_ended_at) == (BatchStatus.CANCELLING, 0, None)
     assert str(record.provider_status).startswith("cancel")
     await bench.poll()
     record = await bench.get(batch_id)
@@ -238,20 +237,28 @@ async def test_B8_an_unknown_status_changes_nothing_and_is_counted(bench: Bench,
     assert (await bench.get(batch_id)).status is BatchStatus.COMPLETED
 
 
-async def test_B9_polls_at_a_time_are_bounded(bench: Bench) -> None:
+async def test_B9_polls_at_a_time_are_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(16):
         await bench.submit(items=1)
-    together = threading.Barrier(8)
+    provider = await bench.providers.get("anthropic")
+    honest, begun, full, go_on = provider.retrieve, 0, asyncio.Event(), asyncio.Event()
 
-    def meet(honest: Callable[[], Answer]) -> Answer:
-        together.wait(30)
-        return honest()
+    async def retrieve(name: str) -> ProviderBatch:
+        nonlocal begun
+        begun += 1
+        if begun == 8:
+            full.set()
+        await go_on.wait()
+        return await honest(name)
 
-    bench.server.busiest = 0
-    bench.server.always("anthropic_retrieve", meet)
-    cycle = await bench.poll()
-    assert cycle.completed_count == 16
-    assert bench.server.busiest == 8
+    monkeypatch.setattr(provider, "retrieve", retrieve)
+    poll = asyncio.ensure_future(bench.poll())
+    async with asyncio.timeout(30):
+        await full.wait()
+    await settle()  # whoever would not wait has begun by now
+    assert begun == 8
+    go_on.set()
+    assert (await poll).completed_count == 16
 
 
 async def test_B10_with_a_bound_on_the_cycle_everybody_has_a_turn(bench: Bench) -> None:
@@ -260,6 +267,7 @@ async def test_B10_with_a_bound_on_the_cycle_everybody_has_a_turn(bench: Bench) 
     poller = bench.new_poller(batch_size=2)
     for _ in range(3):
         bench.pass_pauses()
+        bench.execute("CLUSTER callboard.batches USING batches_pkey")  # no order but the one that is asked for
         await poller.poll()
     assert [cycle.total_batches for cycle in bench.measured.cycles] == [2, 2, 2]
     assert all([(await bench.get(batch_id)).polled_at is not None for batch_id in ids])
