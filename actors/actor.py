@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Self
 
 import pykka
@@ -47,6 +48,10 @@ class EventActor(pykka.Actor):
     traps_shutdown: ClassVar[bool] = False
     """Whether ``shutdown`` is a message, received as ``Shutdown`` behind what waits in the mailbox, as for an Erlang
     process that traps exits. The actor then ends itself with ``context.exit``."""
+
+    on_gone: ClassVar[Callable[[Any], None] | None] = None
+    """A hook that is called at every end, killed included, before anybody hears of it: for what must be given back
+    whatever happens. An ordinary method, short, called in the thread in which the actor ends. Default: none."""
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         # Not calling Pykka's constructor: the URN, the inbox and the stopped event are made when somebody asks.

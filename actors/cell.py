@@ -48,10 +48,6 @@ class ActorCell(Lifecycle):
 
     __slots__ = ()
 
-    def schedule(self) -> None:
-        """Hand the actor to its dispatcher. Any thread."""
-        self.dispatcher.execute(self)
-
     def kill(self) -> None:
         """End the actor without its hooks; cancel a running async handler. Any thread."""
         self.killing = True
@@ -84,9 +80,14 @@ class ActorCell(Lifecycle):
             if self.system_queue:
                 may_go_on = self._receive_system(self.system_queue.popleft())
             elif self._halted or not self.queue or handled >= throughput:
-                may_go_on = self._end_or_pause()
+                if not self._ends:
+                    self._pause()
+                    break
+                self._ends = False
+                self._begin_end(SHUTDOWN, None, hook="on_stop")
+                may_go_on = self.task is None and self._phase != ENDED
             else:
-                may_go_on = self._receive(self.take(self.queue))
+                may_go_on = self._receive(self.queue.popleft() if self._room is None else self.take(self.queue))
                 if self.task is not None:
                     self.handling_since = last
                     break
@@ -97,26 +98,8 @@ class ActorCell(Lifecycle):
                 handled += 1
                 last = now
         if handled:
-            self._counters.add_handled(handled, last - began, slow)
+            self._count_handled(handled, last - began, slow)
         return handled + 1
-
-    def _end_or_pause(self) -> bool:
-        """End, if the last message asked for it, or give the mailbox back; tell whether to go on now."""
-        if not self._ends:
-            self._pause()
-            return False
-        self._ends = False
-        self._begin_end(SHUTDOWN, None, hook="on_stop")
-        return self.task is None and self._phase != ENDED
-
-    def _pause(self) -> None:
-        if self.queue and not self._halted:
-            self.schedule()
-            return
-        self._scheduled.release()
-        # A sender that appended between the look and the release found the mailbox scheduled and left it to us.
-        if (self.system_queue or (self.queue and not self._halted)) and self._scheduled.acquire(False):
-            self.schedule()
 
     def _receive(self, item: Any) -> bool:
         """Handle one user message; tell whether the next may be handled now."""
@@ -153,8 +136,8 @@ class ActorCell(Lifecycle):
         if isinstance(error, Exception) and not isinstance(error, Stop) and reply_to is not None:
             _logger.info("Exception returned from %s to caller:", self, exc_info=error)
             reply_to.fail(error)
-            with self._counters.lock:
-                self._counters.failed_asks += 1
+            with self._entry.counters.lock:
+                self._entry.counters.failed_asks += 1
             if not isinstance(error, self.actor.reply_errors):
                 self._fail(error)
             return

@@ -26,12 +26,14 @@ from .future import EventFuture
 from .mailbox import Dropping, Mailbox, is_control
 from .messages import ERROR, KILLED, NORMAL, SHUTDOWN, ChildEnded, Request, Started, Terminated
 from .ref import EventRef
-from .statistics import STOP_REASONS, ClassCounters
+from .statistics import STOP_REASONS
+from .tree_lock import tree_lock
 from .waits import waiting_for_room
 
 if TYPE_CHECKING:
     from .actor import EventActor
     from .cell import ActorCell
+    from .class_entry import ClassEntry
     from .context import ActorContext
     from .dead_letters import DeadLetterReason
     from .dispatcher import Dispatcher
@@ -61,21 +63,16 @@ async def _contained(coroutine: Coroutine[Any, Any, Any]) -> Any:
         raise _ContainedExit(error) from error
 
 
-# Guards who is whose child and who watches whom, across all systems. Never held while user code runs. Reentrant because
-# an error that names an actor may have to make its URN.
-tree_lock = threading.RLock()
-
-
 class Lifecycle(Mailbox):
     """A mailbox whose actor starts, may have a family, and ends. ``ActorCell`` adds the handling of messages."""
 
     __slots__ = (
-        "_counters",
         "_current",
         "_end_error",
         "_end_hook",
         "_end_reason",
         "_ends",
+        "_entry",
         "_halted",
         "_phase",
         "_start_reply",
@@ -103,7 +100,7 @@ class Lifecycle(Mailbox):
 
     dispatcher: Dispatcher
     ref: EventRef[Any]
-    _counters: ClassCounters
+    _entry: ClassEntry
     _end_reason: str
     _end_error: BaseException | None
     _end_hook: EndHook
@@ -165,6 +162,18 @@ class Lifecycle(Mailbox):
         """How long an answer is waited for where the caller says nothing."""
         return None if self.system is None else self.system.ask_timeout_seconds
 
+    # Its turns
+
+    def _pause(self) -> None:
+        """Give the mailbox back, or have it run again at once if something waits."""
+        if self.queue and not self._halted:
+            self._execute(self)
+            return
+        self._scheduled.release()
+        # A sender that appended between the look and the release found the mailbox scheduled and left it to us.
+        if (self.system_queue or (self.queue and not self._halted)) and self._scheduled.acquire(False):
+            self._execute(self)
+
     # Start
 
     def start(
@@ -182,25 +191,34 @@ class Lifecycle(Mailbox):
             ActorError: the name is taken.
             ActorDeadError: the parent, or the system, has stopped.
         """
-        self.dispatcher = dispatcher = system.dispatcher_for(self.actor_class)
-        self.gate = dispatcher.make_gate()
-        self._counters = system.statistics.of(self.actor_class)
+        self._entry = entry = system.class_entry(self.actor_class)
+        self.dispatcher = entry.dispatcher
+        self._execute = entry.execute
+        self.gate = entry.dispatcher.make_gate()
         self.name = name
         self.parent = parent
         self._start_reply = start_reply
         with tree_lock:
             adopted = not (system if parent is None else parent).closed
             if adopted:
-                system.registry.add(self.ref, self.actor_class, name)
+                ref = self.ref
+                if name is not None:
+                    system.registry.add_name(name, ref)
+                entry.living[ref] = None
+                entry.counters.started += 1
                 self.system = system
-                self._siblings()[self.ref] = None
+                self._siblings()[ref] = None
                 if self._urn is not None:
-                    system.registry.add_urn(self._urn, self.ref)
+                    system.registry.add_urn(self._urn, ref)
         if not adopted:
             raise ActorDeadError(
                 f"{parent or system} has stopped: it can have no new child {self.actor_class.__name__}"
             )
-        self.schedule()
+        if entry.has_on_start or start_reply is not None:
+            self._execute(self)
+        else:  # nothing to do before the first message, which may have been there since its constructor
+            self._phase = RUNNING
+            self._pause()
 
     def _siblings(self) -> dict[EventRef[Any], None]:
         if self.parent is not None:
@@ -254,7 +272,7 @@ class Lifecycle(Mailbox):
         self.handling_since = None
         self._outcome(None, CancelledError())
         if self._phase != ENDED:
-            self.schedule()
+            self._execute(self)
         return task
 
     def give_up_task(self) -> None:
@@ -309,10 +327,18 @@ class Lifecycle(Mailbox):
             assert self.system is not None
             seconds = self.system.clock.monotonic() - self.handling_since
             self.handling_since = None
-            self._counters.add_handled(1, seconds, [seconds])
+            self._count_handled(1, seconds, [seconds])
         self.take_outcome(task)
         if self.task is None and self._phase != ENDED:
-            self.schedule()
+            self._execute(self)
+
+    def _count_handled(self, count: int, seconds: float, slow: list[float] | None) -> None:
+        counters = self._entry.counters
+        if self.gate is None:  # on a loop, whose thread is the only one that counts
+            counters.add_handled(count, seconds, slow)
+        else:
+            with counters.lock:
+                counters.add_handled(count, seconds, slow)
 
     def take_outcome(self, task: Task[Any]) -> None:
         """Answer, fail or go on with a hook, as the ended coroutine demands."""
@@ -354,8 +380,10 @@ class Lifecycle(Mailbox):
             self.closed = True
             if self._stopped_event is not None:
                 self._stopped_event.set()
+            del self._entry.living[self.ref]
+            if self.name is not None or self._urn is not None:
+                system.registry.remove_names(self.name, self._urn)
         self.release_senders()
-        system.registry.remove(self.ref, self.actor_class, self.name, self._urn)
         if self.in_pykka_registry:
             ActorRegistry.unregister(self.ref)
         _logger.debug("Stopped %s", self)
@@ -363,7 +391,9 @@ class Lifecycle(Mailbox):
             self.context.begin_end()
             if reason == KILLED:
                 self._kill_children()
-        self._end_next_child()
+            self._end_next_child()
+        else:
+            self._call_end_hook()
 
     def _kill_children(self) -> None:
         if self.context is not None:
@@ -377,15 +407,19 @@ class Lifecycle(Mailbox):
             if youngest is not None:
                 youngest.shutdown()
                 return
+        self._call_end_hook()
+
+    def _call_end_hook(self) -> None:
+        if self._end_hook is None or (self._end_hook == "on_stop" and not self._entry.has_on_stop):
+            self._finish()
+            return
         error = self._end_error
         try:
             if self._end_hook == "on_stop":
                 result = self._call_through_gate(self.actor.on_stop)
-            elif self._end_hook == "on_failure":
+            else:
                 traceback = error and error.__traceback__
                 result = self._call_through_gate(self.actor.on_failure, type(error), error, traceback)
-            else:
-                result = None
         except Abandoned:
             raise
         except BaseException as hook_error:  # noqa: BLE001 - logged, and told to the watchers
@@ -404,27 +438,34 @@ class Lifecycle(Mailbox):
 
     def _finish(self) -> None:
         self._phase = ENDED
-        reason = self._end_reason
+        reason, entry, parent = self._end_reason, self._entry, self.parent
         if self.context is not None:
             self.context.return_stash()
-        self.drain()
-        with self._counters.lock:
-            self._counters.stopped[reason if reason in STOP_REASONS else SHUTDOWN] += 1
-        parent = self.parent
+        if self.queue:
+            self.drain()
+        if entry.has_on_gone:
+            self._call_on_gone()
         with tree_lock:
+            entry.counters.stopped[reason if reason in STOP_REASONS else SHUTDOWN] += 1
             watchers, self._watchers = self._watchers, None
             del self._siblings()[self.ref]
             # A parent that closes later counts its children later, too, and does not wait for this one.
             awaited = parent is not None and parent.closed
-        for reply_to in self._stop_requests or ():
-            reply_to.set(None)
         if watchers or self._start_reply is not None:
             self._tell_end(watchers or {}, Terminated(self.ref, reason, self._end_error))
+        for reply_to in self._stop_requests or ():  # whoever has waited for the stop finds the watchers told
+            reply_to.set(None)
         if parent is not None and awaited:
             parent.post_system(ChildEnded())
         # A dead actor's memory goes with the last reference to it: nothing here may close a circle.
         self.actor = self.context = self._stop_requests = self._current = None
         del self.ref
+
+    def _call_on_gone(self) -> None:
+        try:
+            self.actor.on_gone()
+        except Exception:  # the actor is gone whatever this hook does, and others wait to hear of it
+            _logger.exception("on_gone of %s raised:", self)
 
     def _tell_end(self, watchers: dict[object, Watcher], end: Terminated) -> None:
         for watcher in watchers.values():
@@ -476,8 +517,9 @@ class Lifecycle(Mailbox):
     def overflowed(self, item: Any, policy: Dropping) -> None:
         """Answer a request, or record a message, that the overflow policy dropped. Any thread."""
         assert self.system is not None
-        with self._counters.lock:
-            self._counters.dropped += 1
+        counters = self._entry.counters
+        with counters.lock:
+            counters.dropped += 1
         if type(item) is Request:
             item.reply_to.fail(MailboxFull(f"the mailbox of {self} is full and its policy is {policy}"))
         else:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -79,7 +80,11 @@ def is_control(item: Any) -> bool:
 class Mailbox:
     """The queues of one actor. ``Lifecycle`` and ``ActorCell`` add what happens to the messages."""
 
-    __slots__ = ("_room", "_scheduled", "closed", "queue", "spec", "system_queue")
+    __slots__ = ("_execute", "_room", "_scheduled", "closed", "queue", "spec", "system_queue")
+
+    _execute: Callable[[Any], None]
+    """Has the dispatcher run the mailbox: by whoever takes its scheduled bit, or keeps it for another turn. Any thread.
+    Set when the actor starts; until then the bit is taken."""
 
     def __init__(self, spec: MailboxSpec) -> None:
         self.queue: deque[Any] | None = None
@@ -115,7 +120,7 @@ class Mailbox:
                 queue = self.make_queue()
             queue.append(item)
         if self._scheduled.acquire(False):
-            self.schedule()
+            self._execute(self)
         if self.closed:  # by another thread, since the first look
             self.drain()  # type: ignore[unreachable]
         return True
@@ -129,7 +134,7 @@ class Mailbox:
             queue = self.make_queue()
         queue.append(item)
         if self._scheduled.acquire(False):
-            self.schedule()
+            self._execute(self)
         if self.closed:  # by another thread, since the first look
             self.drain()  # type: ignore[unreachable]
         return True
@@ -147,7 +152,7 @@ class Mailbox:
         else:
             queue.append(message)
         if self._scheduled.acquire(False):
-            self.schedule()
+            self._execute(self)
 
     def make_queue(self) -> deque[Any]:
         """Return the user queue; made now if nobody needed it before."""
@@ -175,10 +180,6 @@ class Mailbox:
             except IndexError:  # another thread drains too
                 return
             self.undeliverable(item)
-
-    def schedule(self) -> None:
-        """Have the mailbox run: its scheduled bit was just taken, or is kept for another turn. Any thread."""
-        raise NotImplementedError
 
     def undeliverable(self, item: Any) -> None:
         """Answer, or record, a message that no handler will see."""

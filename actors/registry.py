@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ActorError
+from .tree_lock import tree_lock
 
 if TYPE_CHECKING:
     from .actor import EventActor
@@ -16,16 +15,14 @@ A = TypeVar("A", bound="EventActor")
 
 
 class Registry:
-    """The live actors of one system. Thread-safe.
+    """The live actors of one system. Thread-safe: it changes under ``tree_lock``, which its callers hold.
 
     An actor is in it from its start until it begins to stop, so that a name is free for the next incarnation before
     anybody hears of the end of the last one.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._by_class: dict[type[Any], dict[EventRef[Any], None]] = {}
-        self._entered: Counter[type[Any]] = Counter()
         self._by_name: dict[str, EventRef[Any]] = {}
         self._by_urn: dict[str, EventRef[Any]] = {}
 
@@ -39,64 +36,55 @@ class Registry:
 
     def get_by_class(self, actor_class: type[A]) -> list[EventRef[A]]:
         """Return the actors of a class and its subclasses. Cost grows with the number of classes and of results."""
-        with self._lock:
+        with tree_lock:
             return [ref for cls, refs in self._by_class.items() if issubclass(cls, actor_class) for ref in refs]
 
     def get_by_class_name(self, class_name: str) -> list[EventRef[Any]]:
         """Return the actors whose class has this name."""
-        with self._lock:
+        with tree_lock:
             return [ref for cls, refs in self._by_class.items() if cls.__name__ == class_name for ref in refs]
 
     def of_exactly(self, actor_class: type[A]) -> list[EventRef[A]]:
         """Return the actors of a class, subclasses left out."""
-        with self._lock:
+        with tree_lock:
             return list(self._by_class.get(actor_class, ()))
 
     def get_all(self) -> list[EventRef[Any]]:
         """Return all actors, by class, in the order of their start."""
-        with self._lock:
+        with tree_lock:
             return [ref for refs in self._by_class.values() for ref in refs]
 
     def __len__(self) -> int:
-        with self._lock:
+        with tree_lock:
             return sum(map(len, self._by_class.values()))
-
-    def entered(self, actor_class: type[Any]) -> int:
-        """Return how many actors of exactly this class were ever started."""
-        with self._lock:
-            return self._entered[actor_class]
 
     # For the kernel
 
-    def add(self, ref: EventRef[Any], actor_class: type[Any], name: str | None) -> None:
-        """Enter an actor that starts.
+    def living(self, actor_class: type[Any]) -> dict[EventRef[Any], None]:
+        """Return where the actors of exactly this class are entered, and taken out when they stop."""
+        with tree_lock:
+            return self._by_class.setdefault(actor_class, {})
+
+    def add_name(self, name: str, ref: EventRef[Any]) -> None:
+        """Enter the name of an actor that starts.
 
         Raises:
-            ActorError: the name is taken.
+            ActorError: it is taken.
         """
-        with self._lock:
-            if name is not None:
-                holder = self._by_name.setdefault(name, ref)
-                if holder is not ref:
-                    raise ActorError(
-                        f"the name {name!r} is taken by {holder}: expected one that no live actor of the system has; "
-                        "stop that actor first, or choose another name"
-                    )
-            refs = self._by_class.get(actor_class)
-            if refs is None:
-                refs = self._by_class[actor_class] = {}
-            refs[ref] = None
-            self._entered[actor_class] += 1
+        holder = self._by_name.setdefault(name, ref)
+        if holder is not ref:
+            raise ActorError(
+                f"the name {name!r} is taken by {holder}: expected one that no live actor of the system has; "
+                "stop that actor first, or choose another name"
+            )
 
     def add_urn(self, urn: str, ref: EventRef[Any]) -> None:
         """Enter a live actor's URN. It is made when first asked for: nobody can look for one that nobody has seen."""
         self._by_urn[urn] = ref
 
-    def remove(self, ref: EventRef[Any], actor_class: type[Any], name: str | None, urn: str | None) -> None:
-        """Take out an actor that stops."""
-        with self._lock:
-            del self._by_class[actor_class][ref]
-            if name is not None:
-                del self._by_name[name]
-            if urn is not None:
-                self._by_urn.pop(urn, None)
+    def remove_names(self, name: str | None, urn: str | None) -> None:
+        """Take out what an actor that stops was found by."""
+        if name is not None:
+            del self._by_name[name]
+        if urn is not None:
+            self._by_urn.pop(urn, None)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .messages import ERROR, KILLED, NORMAL, SHUTDOWN
+from .tree_lock import tree_lock
 
 if TYPE_CHECKING:
     from .dead_letters import DeadLetterReason, DeadLetters
@@ -25,13 +26,17 @@ FASTEST_BUCKET_SECONDS = HANDLER_SECONDS_BUCKETS[0]
 
 
 class ClassCounters:
-    """The counters of one actor class in one system. Written under ``lock``."""
+    """The counters of one actor class in one system.
 
-    __slots__ = ("buckets", "dropped", "failed_asks", "handled", "handler_seconds", "lock", "stopped")
+    ``started`` and ``stopped`` change under ``tree_lock``, what concerns single messages under ``lock``; but where the
+    class runs on an event loop, only that loop's thread counts handled messages, and needs no lock.
+    """
+
+    __slots__ = ("buckets", "dropped", "failed_asks", "handler_seconds", "lock", "started", "stopped")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.handled = 0
+        self.started = 0
         self.handler_seconds = 0.0
         self.buckets = [0] * (len(HANDLER_SECONDS_BUCKETS) + 1)
         self.failed_asks = 0
@@ -40,13 +45,11 @@ class ClassCounters:
 
     def add_handled(self, count: int, seconds: float, slow: list[float] | None) -> None:
         """Count messages and the time they took together; ``slow`` are those too slow for the first bucket."""
-        with self.lock:
-            self.handled += count
-            self.handler_seconds += seconds
-            self.buckets[0] += count
-            for each in slow or ():
-                self.buckets[0] -= 1
-                self.buckets[bisect_left(HANDLER_SECONDS_BUCKETS, each)] += 1
+        self.handler_seconds += seconds
+        self.buckets[0] += count
+        for each in slow or ():
+            self.buckets[0] -= 1
+            self.buckets[bisect_left(HANDLER_SECONDS_BUCKETS, each)] += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,27 +118,27 @@ class Statistics:
             by_class = list(self._by_class.items())
         by_name: dict[str, list[ActorClassStatistics]] = {}
         for actor_class, counters in by_class:
-            started = self._registry.entered(actor_class)
             depths = [ref.mailbox_depth for ref in self._registry.of_exactly(actor_class)]
-            by_name.setdefault(actor_class.__name__, []).append(_class_statistics(started, counters, depths))
+            by_name.setdefault(actor_class.__name__, []).append(_class_statistics(counters, depths))
         return SystemStatistics(
             {name: _total(parts) for name, parts in sorted(by_name.items())}, self._dead_letters.counts()
         )
 
 
-def _class_statistics(started: int, counters: ClassCounters, depths: list[int]) -> ActorClassStatistics:
-    with counters.lock:
+def _class_statistics(counters: ClassCounters, depths: list[int]) -> ActorClassStatistics:
+    with tree_lock, counters.lock:
+        buckets = tuple(counters.buckets)
         return ActorClassStatistics(
-            started=started,
+            started=counters.started,
             stopped={reason: counters.stopped[reason] for reason in STOP_REASONS},
-            handled=counters.handled,
+            handled=sum(buckets),
             failed_asks=counters.failed_asks,
             dropped=counters.dropped,
             live=len(depths),
             mailbox_depth=sum(depths),
             mailbox_depth_max=max(depths, default=0),
             handler_seconds=counters.handler_seconds,
-            handler_buckets=tuple(counters.buckets),
+            handler_buckets=buckets,
         )
 
 

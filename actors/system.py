@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkabl
 
 from .actor import EventActor
 from .cell import ActorCell
+from .class_entry import ClassEntry
 from .clock import Clock, SystemClock
 from .dead_letters import DeadLetters
 from .errors import ActorError, ConfigurationError
-from .lifecycle import tree_lock
 from .loop_dispatcher import LoopDispatcher
 from .pool_dispatcher import PoolDispatcher
 from .registry import Registry
 from .statistics import Statistics
+from .tree_lock import tree_lock
 from .waits import refuse_on_dispatcher_loop
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class ActorSystem:
         self._loop_dispatcher = loop_dispatcher
         self._pool_dispatcher = pool_dispatcher
         self._owned: list[Dispatcher] = []
+        self._classes: dict[type[EventActor], ClassEntry] = {}
 
     def __str__(self) -> str:
         return f"actor system {self.name!r}"
@@ -132,6 +134,23 @@ class ActorSystem:
         ref = cast("EventRef[A]", cell.ref)
         cell.start(self, parent, name, start_reply)
         return ref
+
+    def class_entry(self, actor_class: type[EventActor]) -> ClassEntry:
+        """Return what the system knows of a class. For the kernel.
+
+        Raises:
+            ConfigurationError: the class names a dispatcher that does not exist.
+        """
+        entry = self._classes.get(actor_class)
+        if entry is None:
+            entry = ClassEntry(
+                actor_class,
+                self.dispatcher_for(actor_class),
+                self.statistics.of(actor_class),
+                self.registry.living(actor_class),
+            )
+            self._classes[actor_class] = entry  # whoever else makes one now, makes it of the same parts
+        return entry
 
     def dispatcher_for(self, actor_class: type[EventActor]) -> Dispatcher:
         """Return the dispatcher that a class names.

@@ -105,8 +105,8 @@ class JobActor(EventActor):
         """Which job it runs."""
         return f"{self._claimed.kind} {self._claimed.id} attempt {self._claimed.attempt}"
 
-    def on_start(self) -> None:
-        """Hand the function to its executor."""
+    def begin(self) -> None:
+        """Hand the function to its executor. Called once, on the event loop, when the actor has been started."""
         if self._definition is None:
             self.context.pipe_to_self(
                 self._environment.services.unknown_for_seconds(self._claimed.id),
@@ -124,15 +124,22 @@ class JobActor(EventActor):
         claimed, environment = self._claimed, self._environment
         self._context = JobContext(claimed, environment.services)
         call = Call(definition, self._context, claimed, environment.result_limit_bytes)
-        send = self.actor_ref.send
         if claimed.deadline is not None:
             left = max(0.0, (claimed.deadline - environment.clock.now()).total_seconds())
             self.context.start_timer("deadline", left, StopAttempt(StopCause.TIMEOUT))
-        self._execution = environment.executors[definition.executor].start(
-            call,
-            (lambda: send(CodeStarted())) if claimed.timeout_seconds is not None else _nothing,
-            lambda outcome: send(CodeFinished(outcome)),
-        )
+        on_start = _nothing if claimed.timeout_seconds is None else self._tell_started
+        self._execution = environment.executors[definition.executor].start(call, on_start, self._tell_finished)
+
+    # Called by others: each sends a message to this actor. The first two from any thread.
+
+    def _tell_started(self) -> None:
+        self.actor_ref.send(CodeStarted())
+
+    def _tell_finished(self, outcome: Outcome) -> None:
+        self.actor_ref.send(CodeFinished(outcome))
+
+    def _tell_written(self, answer: Answer) -> None:
+        self.actor_ref.send(Written(answer))
 
     def on_receive(self, message: JobMessage) -> None:
         """Take the next step."""
@@ -154,11 +161,8 @@ class JobActor(EventActor):
             case _:
                 assert_never(message)
 
-    def release(self) -> None:
-        """Free what the attempt still holds, and let its code end, when this actor is gone: crashed, killed, shut down.
-
-        Its supervisor calls it at every end.
-        """
+    def on_gone(self) -> None:
+        """Free what the attempt still holds, and let its code end: this actor crashed, was killed, or shut down."""
         if not self._holds:
             return
         if self._execution is not None and self._transition is None:
@@ -259,8 +263,7 @@ class JobActor(EventActor):
         if event is None:
             raise AssertionError("nothing has happened that could be written")
         self._transition = decide(self._claimed, event, environment.policy, environment.clock.now())
-        send = self.actor_ref.send
-        environment.outbox.put(Write(self._transition, lambda answer: send(Written(answer))))
+        environment.outbox.put(Write(self._transition, self._tell_written))
 
     def _answered(self, answer: Answer) -> None:
         transition = self._transition

@@ -78,35 +78,58 @@ class JobContext:
     """One attempt, seen from inside the job's function.
 
     Attributes:
-        job_id: the job's id.
-        kind: its kind.
-        queue: the queue it came from.
-        attempt: number of this attempt, from 1.
-        max_attempts: how many it may have.
-        token: names this attempt in every write, and changes with each. The key that makes an effect repeatable is
-            ``job_id``.
-        owner: on whose behalf it runs, or None.
-        deadline: when the job must have ended, or None.
         saw_cancelled: whether the function looked at ``cancelled`` when it was true.
     """
+
+    # Every attempt has a context, and few use it: what is kept in one is made when first needed.
+    saw_cancelled = False
+    _cancelled = False
+    _wake_up: threading.Event | None = None
+    _used_keys: set[tuple[str, str]] | None = None
 
     def __init__(self, claimed: ClaimedJob, services: ContextServices) -> None:
         self._claimed = claimed
         self._services = services
-        self._cancelled = False
-        self._mapped: set[str] = set()
-        self._stepped: set[str] = set()
-        self._asked: set[str] = set()
-        self.saw_cancelled = False
-        self._wake_up: threading.Event | None = None
-        self.job_id: UUID = claimed.id
-        self.kind: str = claimed.kind
-        self.queue: str = claimed.queue
-        self.attempt: int = claimed.attempt
-        self.max_attempts: int = claimed.max_attempts
-        self.token: int = claimed.token
-        self.owner: str | None = claimed.owner
-        self.deadline: datetime | None = claimed.deadline
+
+    @property
+    def job_id(self) -> UUID:
+        """The job's id: the key that makes an effect repeatable."""
+        return self._claimed.id
+
+    @property
+    def kind(self) -> str:
+        """The job's kind."""
+        return self._claimed.kind
+
+    @property
+    def queue(self) -> str:
+        """The queue it came from."""
+        return self._claimed.queue
+
+    @property
+    def attempt(self) -> int:
+        """Number of this attempt, from 1."""
+        return self._claimed.attempt
+
+    @property
+    def max_attempts(self) -> int:
+        """How many attempts the job may have."""
+        return self._claimed.max_attempts
+
+    @property
+    def token(self) -> int:
+        """Names this attempt in every write, and changes with each."""
+        return self._claimed.token
+
+    @property
+    def owner(self) -> str | None:
+        """On whose behalf the job runs, or None."""
+        return self._claimed.owner
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the job must have ended, or None."""
+        return self._claimed.deadline
 
     @property
     def cancelled(self) -> bool:
@@ -167,12 +190,11 @@ class JobContext:
             JobFailed, JobCancelled: a child ended so.
             InvalidArguments: some arguments do not fit, or the key was used before; no child is spawned.
         """
-        if key in self._mapped:
+        if not self._first_use("map", key):
             raise InvalidArguments(
                 f"ctx.map was called twice with the key {key!r}, under which the children of the first call are found; "
                 f'give each call a key of its own: ctx.map(..., key="...")'
             )
-        self._mapped.add(key)
         arguments = list(calls)
         if not arguments:
             return []
@@ -220,12 +242,11 @@ class JobContext:
             Exception: whatever the function raises; that is not kept.
         """
         checked_key(key, "ctx.step")
-        if key in self._stepped:
+        if not self._first_use("step", key):
             raise InvalidArguments(
                 f"ctx.step was called twice with the key {key!r}, under which the result of the first call is kept; "
                 f"give each step a key of its own"
             )
-        self._stepped.add(key)
         services = self._services
         kept = await self._on_the_runtimes_loop(services.kept_step(self.job_id, key))
         if kept is None:
@@ -258,12 +279,11 @@ class JobContext:
             ConfigurationError: nobody polls (``enable_batch_job_polling``), or there is no such provider here.
         """
         checked_key(key, "ctx.llm_batch")
-        if key in self._asked:
+        if not self._first_use("llm_batch", key):
             raise InvalidArguments(
                 f"ctx.llm_batch was called twice with the key {key!r}, under which the first request is recorded; give "
                 f"each request a key of its own"
             )
-        self._asked.add(key)
         params = encode_params(request, "ctx.llm_batch")
         asking = self._services.llm_reply(AttemptKey(self.job_id, self.token), key, provider, params)
         reply = await self._on_the_runtimes_loop(asking)
@@ -272,6 +292,13 @@ class JobContext:
         if reply.status is not ItemStatus.SUCCEEDED:
             raise LlmRequestFailed(key, reply.status, reply.error)
         return reply.result
+
+    def _first_use(self, method: str, key: str) -> bool:
+        """Tell whether a method gets a key for the first time in this run; remember it."""
+        used = self._used_keys = self._used_keys or set()
+        is_first = (method, key) not in used
+        used.add((method, key))
+        return is_first
 
     async def _called(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not inspect.iscoroutinefunction(function) and self._is_on_the_runtimes_loop():

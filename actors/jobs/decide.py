@@ -51,8 +51,7 @@ class Release:
     """A held job may be queued."""
 
 
-@dataclass(frozen=True, slots=True)
-class Succeed:
+class Succeed(NamedTuple):
     """The function returned."""
 
     result: str | None

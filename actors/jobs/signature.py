@@ -50,11 +50,13 @@ class JobSignature:
         self._spread = any(p.kind not in (*_POSITIONAL[1:], p.KEYWORD_ONLY) for p in parameters)
         self._required = sum(p.kind in _POSITIONAL and p.default is p.empty for p in self._parameters)
         self._only_positional = len(self._positional) == len(self._parameters)
-        self._arguments = self._adapter(_arguments_type(self._name, self._parameters, hints), "its arguments")
-        self._arguments_writer = SchemaSerializer(self._arguments.core_schema, _JSON)
+        arguments = self._adapter(_arguments_type(self._name, self._parameters, hints), "its arguments")
+        self._arguments = arguments.validator  # the adapter's own methods are a layer that costs as much as the work
+        self._arguments_writer = SchemaSerializer(arguments.core_schema, _JSON)
         returned = hints.get("return", Any)
-        self._result = self._adapter(Any if returned is None else returned, "its result")
-        self._result_writer = SchemaSerializer(self._result.core_schema, _JSON)
+        result = self._adapter(Any if returned is None else returned, "its result")
+        self._result = result.validator
+        self._result_writer = SchemaSerializer(result.core_schema, _JSON)
         self._typed_result = returned is not Any
 
     def _adapter(self, type_: Any, what: str) -> TypeAdapter[Any]:

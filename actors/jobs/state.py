@@ -16,6 +16,8 @@ from typing import Final
 class Status(StrEnum):
     """Where a job stands."""
 
+    __hash__ = str.__hash__  # equal to its text, as the enum's own is not; and each transition hashes some
+
     CREATED = "created"
     """Recorded, not queued: a spawn with ``hold=True``, until it is released."""
     PENDING = "pending"
@@ -41,6 +43,8 @@ UNFINISHED: Final = frozenset(Status) - TERMINAL
 
 class Reason(StrEnum):
     """Why a transition happened: the ``reason`` of a history row."""
+
+    __hash__ = str.__hash__  # as above
 
     SPAWNED = "spawned"
     RELEASED = "released"

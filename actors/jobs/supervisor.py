@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from callboard.actors.actor import EventActor
-from callboard.actors.messages import Terminated
 from callboard.actors.ref import EventRef
 
 from .actor import JobActor, JobEnvironment
@@ -42,13 +41,7 @@ class JobSupervisor(EventActor):
 
     def _start_job(self, claimed: ClaimedJob) -> EventRef[JobActor]:
         ref = self.context.spawn(JobActor, claimed, self._environment)
-        # A watcher and no death watch: it is called even if this actor is being killed, with its children.
-        ref.actor_inbox.watch(self, _release, ref)
         self._environment.running.add(claimed, ref)
+        actor: JobActor = ref.actor_inbox.actor
+        actor.begin()
         return ref
-
-
-def _release(end: Terminated) -> None:
-    """Free what a job actor has not freed itself. Called while the kernel still has the actor."""
-    actor: JobActor = end.ref.actor_inbox.actor
-    actor.release()

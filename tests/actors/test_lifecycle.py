@@ -9,6 +9,7 @@ import pytest
 
 from callboard.actors.actor import EventActor
 from callboard.actors.errors import ActorError
+from callboard.actors.inspection import inspect
 from callboard.actors.messages import SHUTDOWN, Kill, Terminated
 from callboard.actors.ref import EventRef
 from callboard.actors.system import ActorSystem
@@ -472,3 +473,89 @@ async def test_a_parent_waits_for_children_that_end_after_their_message(system: 
     ref.shutdown()
     assert (await ended).reason == SHUTDOWN
     assert len(system.registry) == 0
+
+
+async def test_an_actor_without_on_start_runs_from_its_start(system: ActorSystem) -> None:
+    class Plain(EventActor):
+        def __init__(self) -> None:
+            super().__init__()
+            self.actor_ref.tell("from the constructor")
+
+        def on_receive(self, message: object) -> None:
+            seen.append(message)
+
+    seen: list[object] = []
+    ref = system.spawn(Plain)
+    assert inspect(ref).state == "running"
+    assert seen == []
+    ref.tell("after it")
+    await ref.stop(block=False)
+    assert seen == ["from the constructor", "after it"]
+
+
+# What must happen at every end
+
+
+class Holder(Recorder):
+    """Holds something, and gives it back once."""
+
+    def __init__(self, given_back: list[str], *, fails: bool = False) -> None:
+        super().__init__()
+        self.given_back = given_back
+        self.fails = fails
+
+    def on_gone(self) -> None:
+        assert not self.actor_ref.is_alive()
+        self.given_back.append("it")
+        if self.fails:
+            raise OSError("cannot give it back")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda ref: ref.stop(block=False),
+        lambda ref: ref.shutdown(),
+        lambda ref: ref.kill(),
+        lambda ref: ref.tell(ValueError("a failure")),
+    ],
+    ids=["stop", "shutdown", "kill", "failure"],
+)
+async def test_on_gone_is_called_once_at_every_end(system: ActorSystem, end: Any) -> None:
+    class Failing(Holder):
+        def on_receive(self, message: Any) -> Any:
+            if isinstance(message, Exception):
+                raise message
+            return super().on_receive(message)
+
+    given_back: list[str] = []
+    ref = system.spawn(Failing, given_back)
+    ended = ref.termination()
+    end(ref)
+    await ended
+    assert given_back == ["it"]
+
+
+async def test_on_gone_is_called_in_children_of_a_killed_parent(system: ActorSystem) -> None:
+    class Holders(EventActor):
+        def on_start(self) -> None:
+            for _ in range(3):
+                self.context.spawn(Holder, given_back)
+
+    given_back: list[str] = []
+    ref = system.spawn(Holders)
+    ended = ref.termination()
+    await asyncio.sleep(0)
+    ref.kill()
+    await ended
+    assert given_back == ["it"] * 3
+
+
+async def test_an_on_gone_that_raises_is_logged_and_the_end_goes_on(
+    system: ActorSystem, caplog: pytest.LogCaptureFixture
+) -> None:
+    ref = system.spawn(Holder, [], fails=True)
+    ended = ref.termination()
+    ref.shutdown()
+    assert (await ended).reason == SHUTDOWN
+    assert "cannot give it back" in caplog.text

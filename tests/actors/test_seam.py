@@ -302,7 +302,7 @@ def test_the_base_class_adds_few_names_to_proxies() -> None:
     """Creating a proxy costs time for each public name, and each hides a user's attribute."""
     added = {name for name in set(dir(EventActor)) - set(dir(pykka.Actor)) if not name.startswith("_")}
     annotated = {"actor_inbox", "actor_stopped", "actor_urn"}  # fields of pykka.Actor, properties here
-    settings = {"dispatcher", "expected_failures", "mailbox", "reply_errors", "traps_shutdown"}
+    settings = {"dispatcher", "expected_failures", "mailbox", "on_gone", "reply_errors", "traps_shutdown"}
     assert added - annotated == settings | {"context"}
 
 
