@@ -46,7 +46,7 @@ class EmbeddedServer:
         data_directory: the folder to keep data in; it is created if missing. None takes a temporary one, which is
             removed at ``stop``.
         settings: server settings by name, e.g. ``{"max_connections": "500"}``, over our defaults (200 connections,
-            256 MB of shared buffers, UTC). They have no effect on a server that runs already.
+            256 MB of shared buffers, UTC, 127.0.0.1 only). They have no effect on a server that runs already.
         port: the TCP port; None takes the last one used with this folder if it is free, else any free one. ``restart``
             and ``start`` after ``kill`` keep the port, or fail if another program has taken it meanwhile.
 

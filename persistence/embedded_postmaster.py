@@ -32,6 +32,7 @@ _PORT_ATTEMPTS = 20
 _PORTS = range(15_000, 32_000)
 
 _DEFAULTS = {
+    "listen_addresses": "127.0.0.1",
     "max_connections": "200",
     "shared_buffers": "256MB",
     "fsync": "on",
@@ -174,7 +175,7 @@ class Launcher:
         """
         folder = self.folder
         sockets = socket_folder(folder, self.account)
-        place = {"listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": str(sockets)}
+        place = {"port": str(port), "unix_socket_directories": str(sockets)}
         command = [str(self.binaries.postgres), "-D", str(folder.cluster)]
         for name, value in (_DEFAULTS | dict(self.settings) | place).items():
             command += ["-c", f"{name}={value}"]

@@ -23,7 +23,7 @@ _KEEPALIVES: Final = {"keepalives": 1, "keepalives_idle": 5, "keepalives_interva
 _USER_TIMEOUT: Final = {"tcp_user_timeout": 14_000}
 """Together: a cut network is noticed within 14 s instead of the operating system's quarter of an hour or two hours."""
 
-_CONNECT_TIMEOUT_SECONDS: Final = 5
+CONNECT_TIMEOUT_SECONDS: Final = 5
 
 
 def sqlalchemy_url(url: str) -> URL:
@@ -83,7 +83,7 @@ def connect_arguments(*, application_name: str, statement_timeout_seconds: float
     """
     arguments: dict[str, Any] = {
         "application_name": application_name,
-        "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         **_KEEPALIVES,
         **_USER_TIMEOUT,
     }

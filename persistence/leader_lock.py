@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
 from typing import Any, Final
 
 from psycopg import errors as pg
@@ -12,14 +13,14 @@ from psycopg.rows import TupleRow
 
 from callboard.actors.errors import ConfigurationError, StaleTerm
 from callboard.actors.leadership import Deposition, LeaderRecord, Standing
+from callboard.actors.patience import ANSWER_SECONDS, CONNECT_SECONDS, WAIT_SECONDS, Patience
 from callboard.actors.settings import Settings
 
-from .bounded_connection import BoundedAsyncConnection, connect_bounded
-from .engine import connect_arguments, direct_url, driver_conninfo, readable_errors
+from .bounded_connection import BoundedAsyncConnection, NoAnswer, connect_bounded
+from .engine import CONNECT_TIMEOUT_SECONDS, connect_arguments, direct_url, driver_conninfo, readable_errors
 
-WAIT_SECONDS: Final = 0.9
-"""How long one statement waits for the lock. It has a snapshot meanwhile, and VACUUM keeps what that could see; and
-after one second PostgreSQL looks for deadlocks, and may log that somebody waits (``log_lock_waits``)."""
+_FIRST_WAIT_SECONDS: Final = 0.001
+"""A new session asks how things stand before it waits: perhaps somebody has been silent for long."""
 
 _APPLICATION_NAME: Final = "callboard leader"
 _READ_SECONDS: Final = 10.0
@@ -60,11 +61,15 @@ class PostgresLeaderLock:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._patience = Patience()
 
     async def open(self, *, answer_limit_seconds: float) -> PostgresLeaderSession:
         """Open a session past any pooler; see ``LeaderLock.open``."""
         with readable_errors("lead"):
-            connection = await self._connect(answer_limit_seconds)
+            with _measuring(self._patience):
+                connection = await self._connect(
+                    answer_limit_seconds, self._patience.wait_seconds(CONNECT_SECONDS, CONNECT_TIMEOUT_SECONDS)
+                )
             try:
                 backend_pid = await self._refuse_pooler(connection, answer_limit_seconds)
                 values = sql.SQL(", ").join(
@@ -74,7 +79,7 @@ class PostgresLeaderLock:
             except BaseException:
                 await connection.close()
                 raise
-        return PostgresLeaderSession(connection, backend_pid, self._settings.database_schema)
+        return PostgresLeaderSession(connection, backend_pid, self._settings.database_schema, self._patience)
 
     async def read(self) -> LeaderRecord:
         """Return who leads."""
@@ -100,19 +105,23 @@ class PostgresLeaderLock:
 
     async def _ask(self, operation: str, statement: sql.Composed, parameters: list[Any]) -> TupleRow | None:
         with readable_errors(operation):
-            async with await self._connect(_READ_SECONDS, "callboard") as connection:
+            async with await self._connect(_READ_SECONDS, application_name="callboard") as connection:
                 return await (await connection.execute(statement, parameters)).fetchone()
 
     async def _connect(
-        self, answer_limit_seconds: float, application_name: str = _APPLICATION_NAME
+        self,
+        answer_limit_seconds: float,
+        connect_seconds: float = CONNECT_TIMEOUT_SECONDS,
+        application_name: str = _APPLICATION_NAME,
     ) -> BoundedAsyncConnection:
         # Without start-up options, which a pooler refuses: what is wrong with it we can say better.
+        arguments = connect_arguments(application_name=application_name, statement_timeout_seconds=None)
         return await connect_bounded(
             driver_conninfo(direct_url(self._settings)),
             answer_limit_seconds=answer_limit_seconds,
             autocommit=True,
             prepare_threshold=None,
-            **connect_arguments(application_name=application_name, statement_timeout_seconds=None),
+            **{**arguments, "connect_timeout": int(connect_seconds)},
         )
 
     async def _refuse_pooler(self, connection: BoundedAsyncConnection, answer_limit_seconds: float) -> int:
@@ -137,18 +146,26 @@ class PostgresLeaderSession:
         connection: the session; nobody else uses it.
         backend_pid: the server process behind it.
         schema: the schema of Callboard's tables.
+        patience: how long to wait as a standby; outlives the session.
     """
 
-    def __init__(self, connection: BoundedAsyncConnection, backend_pid: int, schema: str) -> None:
+    def __init__(self, connection: BoundedAsyncConnection, backend_pid: int, schema: str, patience: Patience) -> None:
         self._connection = connection
         self._backend_pid = backend_pid
         self._schema = schema
+        self._patience = patience
+        self._wait_seconds = _FIRST_WAIT_SECONDS
 
     async def campaign(self, node: str, *, silence_limit_seconds: float) -> Standing:
         """Wait for the lock for a while; see ``LeaderSession.campaign``."""
-        limit = self._connection.answer_limit_seconds + 2 * WAIT_SECONDS  # for the lock, and for the term's writes
-        with readable_errors("lead"), self._connection.answering_within(limit):
-            return Standing(*await self._call("campaign", node, silence_limit_seconds, int(WAIT_SECONDS * 1000)))
+        longest = self._connection.answer_limit_seconds + 2 * WAIT_SECONDS  # for the lock, and for the term's writes
+        limit = self._patience.wait_seconds(WAIT_SECONDS + ANSWER_SECONDS, longest)
+        wait_milliseconds = int(self._wait_seconds * 1000)
+        with readable_errors("lead"), self._connection.answering_within(limit), _measuring(self._patience):
+            row = await self._call("campaign", node, silence_limit_seconds, wait_milliseconds)
+        self._patience.answered()
+        self._wait_seconds = WAIT_SECONDS
+        return Standing(*row)
 
     async def prove(self, term: int) -> bool:
         """Prove that lock and term are this session's; see ``LeaderSession.prove``."""
@@ -200,6 +217,16 @@ class PostgresLeaderSession:
         row: TupleRow
         [row] = await (await self._connection.execute(statement, arguments)).fetchall()
         return row
+
+
+@contextlib.contextmanager
+def _measuring(patience: Patience) -> Iterator[None]:
+    """Tell a standby's patience of an answer, or a connection, that did not come in time."""
+    try:
+        yield
+    except (NoAnswer, pg.ConnectionTimeout):
+        patience.missed()
+        raise
 
 
 async def _backend_pid(connection: BoundedAsyncConnection) -> int:

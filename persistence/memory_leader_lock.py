@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from datetime import datetime
-from typing import Final
 
 from callboard.actors.clock import Clock
 from callboard.actors.errors import StaleTerm, StoreUnavailable
 from callboard.actors.leadership import Deposition, LeaderRecord, Standing
-
-WAIT_SECONDS: Final = 0.9
+from callboard.actors.patience import WAIT_SECONDS
 
 
 class MemoryLeaderLock:

@@ -1,4 +1,4 @@
-"""How long a leader may trust a proof, when it proves itself again, and when others may depose it: arithmetic only.
+"""How long a leader may trust a proof, when it proves itself again, and when others depose it: arithmetic only.
 
 The order of these times is what keeps two leaders apart: a leader stops acting ``seconds`` after it *asked* for its
 last proof, by its own clock; its heartbeat, which is written later than that, must be half a window older still before
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from callboard.actors.errors import ConfigurationError
+from callboard.actors.patience import ANSWER_SECONDS, CONNECT_SECONDS, WAIT_SECONDS
 
 PROOFS_PER_WINDOW = 4
 """Two proofs may be slow, or one fail to come, before trust lapses."""
@@ -55,3 +56,29 @@ class TrustWindow:
     def trusts(self, proved_at: float, now: float) -> bool:
         """Tell whether a proof that was asked for at ``proved_at`` still holds."""
         return now < self.expires_at(proved_at)
+
+    def takeover_seconds(self, answer_seconds: float) -> float:
+        """Return the longest time from a leader's last sign of life to the next term, with one standby that works.
+
+        Just before the silence is long enough that standby begins to wait for the lock once more. Then it asks how
+        things stand, ends the leader's session, and gets the lock and the term.
+
+        Args:
+            answer_seconds: within which the database answers each of the three statements.
+        """
+        return self.silence_limit_seconds + WAIT_SECONDS + 3 * answer_seconds
+
+    def unlucky_takeover_seconds(self, answer_seconds: float, restart_seconds: float) -> float:
+        """Return the same where the session of the only standby dies as well, without a word, at the worst moment.
+
+        Its last wait for the lock gets no answer. It gives the session up, opens another one, asks how things stand
+        without waiting, and goes on as above.
+
+        Args:
+            answer_seconds: within which the database answers each statement on the new session: two that open it, and
+                three.
+            restart_seconds: the longest delay before the first restart of a leader actor.
+        """
+        given_up_seconds = WAIT_SECONDS + ANSWER_SECONDS
+        reconnected_seconds = restart_seconds + CONNECT_SECONDS
+        return self.silence_limit_seconds + given_up_seconds + reconnected_seconds + 5 * answer_seconds

@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 
 from callboard.actors.errors import ConfigurationError, StaleTerm, StoreUnavailable
 from callboard.actors.leadership import Deposition, Standing
+from callboard.actors.patience import WAIT_SECONDS
 from callboard.actors.settings import Settings
 from callboard.persistence.embedded import EmbeddedServer
 from callboard.persistence.engine import driver_conninfo
@@ -59,6 +60,14 @@ async def win(session: PostgresLeaderSession, node: str) -> Standing:
     async with asyncio.timeout(30):
         while not (standing := await campaign(session, node)).won:
             pass
+        return standing
+
+
+async def silence(session: PostgresLeaderSession, node: str) -> Standing:
+    """Campaign until the leader has been silent for too long."""
+    async with asyncio.timeout(30):
+        while not (standing := await campaign(session, node)).silent_too_long:
+            assert not standing.won
         return standing
 
 
@@ -127,8 +136,7 @@ async def test_l8_where_no_lock_can_be_held_nobody_leads(url: str) -> None:
 async def test_a_silent_leader_is_deposed_and_refused_when_it_wakes(open_session: OpenSession) -> None:
     sleeper, standby = await open_session(), await open_session()
     await campaign(sleeper, "sleeper")
-    standing = await campaign(standby, "standby")  # waits for longer than the limit
-    assert standing.silent_too_long
+    standing = await silence(standby, "standby")
     assert await standby.depose(standing.term) is Deposition.ENDED
     assert (await win(standby, "standby")).term == 2
     with pytest.raises(StoreUnavailable):
@@ -140,7 +148,7 @@ async def test_only_the_leader_of_that_term_is_deposed(open_session: OpenSession
     await campaign(first)
     await first.close()
     await win(second, "second")
-    assert (await campaign(await open_session(), "third")).silent_too_long
+    await silence(await open_session(), "third")
     assert await (await open_session()).depose(1) is Deposition.UNNEEDED
     assert await second.prove(2) is False
 
@@ -186,8 +194,7 @@ async def test_a_role_that_may_not_end_the_leader_says_so_and_waits(
         url = make_url(database_url).set(username=role, password="secret").render_as_string(hide_password=False)
         leader, standby = await open_session(), await open_session(url)
         await campaign(leader, "leader")
-        standing = await campaign(standby, "standby")
-        assert standing.silent_too_long
+        standing = await silence(standby, "standby")
         assert await standby.depose(standing.term) is Deposition.REFUSED
         assert await leader.prove(1) is False
         # Neither may it end the leader's writes: it waits for them, and has the lock once they are over.
@@ -220,6 +227,7 @@ async def test_a_wait_that_is_cancelled_leaves_no_lock(
 ) -> None:
     alice, bob = await open_session(), await open_session()
     await campaign(alice)
+    await campaign(bob, "bob")  # without waiting, as it is the session's first
     waiting = asyncio.ensure_future(campaign(bob, "bob"))
     await asyncio.sleep(0.05)
     waiting.cancel()
@@ -239,6 +247,38 @@ async def test_a_cut_network_is_found_out_within_the_answer_limit(database_url: 
         network.cut(Network.BLACKHOLE)
         with pytest.raises(StoreUnavailable, match="no answer within 1 s"):
             await alice.prove(1)
+
+
+async def test_a_standby_gives_a_dead_session_up_soon_and_is_more_patient_with_the_next_one(
+    database_url: str, open_session: OpenSession
+) -> None:
+    await campaign(await open_session())
+    async with Proxy(database_url) as network:
+        lock = PostgresLeaderLock(Settings(database_url=network.url))
+        for limit in ("2.4", "4.8"):
+            network.heal()
+            standby = await lock.open(answer_limit_seconds=4.5)
+            network.cut(Network.DEAF)
+            with pytest.raises(StoreUnavailable, match=f"no answer within {limit} s"):
+                await campaign(standby, "standby")
+            await standby.close()
+        network.heal()
+        standby = await lock.open(answer_limit_seconds=4.5)
+        assert not (await campaign(standby, "standby")).won
+        network.cut(Network.DEAF)
+        with pytest.raises(StoreUnavailable, match=r"no answer within 2\.4 s"):
+            await campaign(standby, "standby")
+        await standby.close()
+
+
+async def test_a_new_session_asks_how_things_stand_before_it_waits(open_session: OpenSession) -> None:
+    alice, bob = await open_session(), await open_session()
+    await campaign(alice)
+    began = time.monotonic()
+    assert (await campaign(bob, "bob")).holder == "alice"
+    at_once = time.monotonic() - began
+    await campaign(bob, "bob")
+    assert at_once < WAIT_SECONDS <= time.monotonic() - began
 
 
 @pytest.mark.chaos

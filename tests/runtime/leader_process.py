@@ -1,8 +1,8 @@
 """A node of an election, to be killed and stopped: `python -m tests.runtime.leader_process URL NAME WINDOW_SECONDS`.
 
 Prints ``ready``, then does what each line of its standard input says, and prints one line for it: ``prune`` writes as
-the leader of the last term that it had; ``hang SECONDS`` blocks its event loop (and prints before it does). It stops in
-order at the end of the input.
+the leader of the last term that it had; ``hang SECONDS`` blocks its event loop (and prints before it does); ``acts``
+tells whether it may act as the leader, and which of its duties there are. It stops in order at the end of the input.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from callboard.actors.jobs.retention import Retention
 from callboard.supervision.leadership import CurrentLeadership, Leadership
 
 REGISTRY = JobRegistry()
+DUTIES = ("schedules", "retention", "store_summary")
 
 
 @job(registry=REGISTRY)
@@ -43,8 +44,10 @@ async def main(url: str, name: str, window_seconds: float) -> None:
                 case ["hang", seconds]:
                     print("hangs", flush=True)
                     time.sleep(float(seconds))  # noqa: ASYNC251 - that is the point
+                case ["acts"]:
+                    print(*acting(runtime, terms), flush=True)
                 case _:
-                    raise ValueError(f"{line!r}: expected prune or hang SECONDS")
+                    raise ValueError(f"{line!r}: expected prune, acts or hang SECONDS")
 
 
 async def prune(runtime: Runtime, term: int) -> str:
@@ -54,6 +57,12 @@ async def prune(runtime: Runtime, term: int) -> str:
     except CallboardError as error:
         return f"{type(error).__name__}: {error}"
     return "pruned"
+
+
+def acting(runtime: Runtime, terms: list[Leadership]) -> list[str]:
+    """Return ``trusted``, where it is, and the names of the duties that run."""
+    duties = [name for name in DUTIES if runtime._system.registry.get(name) is not None]
+    return [*["trusted"] * terms[-1].trusted, *duties]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -60,13 +60,14 @@ class Node:
 StartNode = Callable[..., Awaitable[Node]]
 
 
-@pytest.fixture
-async def start_node(database_url: str) -> AsyncIterator[StartNode]:
+@contextlib.asynccontextmanager
+async def node_starter() -> AsyncIterator[StartNode]:
+    """Yield what starts a node (its name, its window, its URL, and what runs the command); kill them all at the end."""
     started: list[Node] = []
 
-    async def start(name: str, window_seconds: float = WINDOW_SECONDS, url: str = database_url) -> Node:
+    async def start(name: str, window_seconds: float, url: str, prefix: Sequence[str] = ()) -> Node:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.runtime.leader_process", url, name, str(window_seconds)),
+            *(*prefix, sys.executable, "-m", "tests.runtime.leader_process", url, name, str(window_seconds)),
             cwd=ROOT,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -77,12 +78,24 @@ async def start_node(database_url: str) -> AsyncIterator[StartNode]:
         assert await node.line() == "ready"
         return node
 
-    yield start
-    for node in started:
-        if node.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                node.process.kill()
-            await node.process.wait()
+    try:
+        yield start
+    finally:
+        for node in started:
+            if node.process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    node.process.kill()
+                await node.process.wait()
+
+
+@pytest.fixture
+async def start_node(database_url: str) -> AsyncIterator[StartNode]:
+    async with node_starter() as start:
+
+        async def start_one(name: str, window_seconds: float = WINDOW_SECONDS, url: str = database_url) -> Node:
+            return await start(name, window_seconds, url)
+
+        yield start_one
 
 
 @pytest.fixture
@@ -98,6 +111,14 @@ async def leads(lock: LeaderLock, name: str) -> LeaderRecord:
             if (record.holder or "").startswith(f"{name}:") and record.lock_held:
                 return record
             await asyncio.sleep(0.02)
+
+
+async def until_it_acts(node: Node, expected: set[str]) -> float:
+    """Wait until the node acts so; return when, by the monotonic clock."""
+    async with asyncio.timeout(60):
+        while set((await node.do("acts")).split()) != expected:
+            await asyncio.sleep(0.02)
+    return time.monotonic()
 
 
 async def two_nodes(
@@ -141,6 +162,25 @@ async def test_promise_5_a_leader_whose_loop_hangs_is_deposed(lock: LeaderLock, 
     assert "leads, term 1" in log
     assert "leads, term 3" not in log
     await standby.stop()
+
+
+@pytest.mark.parametrize("fate", ["stopped", "hangs"])
+async def test_promise_5_at_the_default_times_a_silent_leader_is_replaced_within_15_seconds(
+    lock: LeaderLock, start_node: StartNode, fate: str
+) -> None:
+    """Nor before it has stopped to trust itself: see test_leader_network.py, where the network is cut."""
+    window_seconds = Settings().leader_trust_window_seconds
+    leader, _ = await two_nodes(lock, start_node, window_seconds)
+    began = time.monotonic()
+    if fate == "stopped":
+        leader.process.send_signal(signal.SIGSTOP)
+    else:
+        assert await leader.do("hang 16") == "hangs"
+    assert (await leads(lock, "standby")).term == 2
+    assert window_seconds < time.monotonic() - began < 15
+    leader.process.send_signal(signal.SIGCONT)
+    assert (await leader.do("prune")).startswith("StaleTerm: term 1 is over")
+    await until_it_acts(leader, set())
 
 
 async def test_promise_5_a_leader_that_is_cut_off_is_deposed(

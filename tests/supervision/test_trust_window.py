@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callboard.actors.errors import ConfigurationError, NotLeader
+from callboard.actors.settings import Settings
 from callboard.supervision.leadership import CurrentLeadership, Leadership
 from callboard.supervision.trust_window import TrustWindow
 from callboard.testing import FakeClock
+from callboard.tree import RESTART_BACKOFF
 
 windows = st.floats(min_value=0.01, max_value=3600).map(TrustWindow)
 seconds = st.floats(min_value=0, max_value=10_000)
@@ -42,6 +44,21 @@ def test_a_proof_comes_in_time_or_not_at_all(window, asked_at):
 @given(windows, seconds, seconds)
 def test_trust_ends_once_and_for_all(window, asked_at, later):
     assert window.trusts(asked_at, asked_at + later) == (asked_at + later < asked_at + window.seconds)
+
+
+@given(windows, st.floats(0, 10), st.floats(0, 10))
+def test_nobody_takes_over_before_the_old_leader_distrusts_itself(window, answer, restart):
+    """Not even at once: the sum begins with more than the window."""
+    assert window.seconds < window.takeover_seconds(answer) <= window.unlucky_takeover_seconds(answer, restart)
+
+
+def test_promise_5_the_default_times_add_up_to_less_than_15_seconds():
+    """With a database that takes a quarter of a second for each answer, and the delays of the runtime's own tree."""
+    window = TrustWindow(Settings().leader_trust_window_seconds)
+    _, longest_restart = RESTART_BACKOFF.delay_bounds(1)
+    assert window.takeover_seconds(0.25) == pytest.approx(10.65)
+    assert window.takeover_seconds(1.7) <= 15
+    assert window.unlucky_takeover_seconds(0.25, longest_restart) == pytest.approx(14.75)
 
 
 def test_a_leadership_hands_its_term_out_while_it_is_trusted(clock: FakeClock):
