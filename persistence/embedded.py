@@ -47,6 +47,9 @@ class EmbeddedServer:
             removed at ``stop``.
         settings: server settings by name, e.g. ``{"max_connections": "500"}``, over our defaults (200 connections,
             256 MB of shared buffers, UTC, 127.0.0.1 only). They have no effect on a server that runs already.
+        temporary_directory: where a temporary server's folder is made, e.g. ``Path("/dev/shm")`` for one in memory;
+            None is the system's place (``TMPDIR``), which also serves where this one will not do. Without effect on a
+            server with a data folder.
         port: the TCP port; None takes the last one used with this folder if it is free, else any free one. ``restart``
             and ``start`` after ``kill`` keep the port, or fail if another program has taken it meanwhile.
 
@@ -61,9 +64,11 @@ class EmbeddedServer:
         data_directory: Path | None = None,
         *,
         settings: Mapping[str, str] = MappingProxyType({}),
+        temporary_directory: Path | None = None,
         port: int | None = None,
     ) -> None:
         self._data_directory = data_directory
+        self._temporary_directory = temporary_directory
         self._settings = dict(settings)
         self._wanted_port = port
         self._folder: ServerFolder | None = None
@@ -194,7 +199,7 @@ class EmbeddedServer:
         account = server_account()
         if self._data_directory is not None:
             return ServerFolder(make_home(self._data_directory, account))
-        folder = ServerFolder(make_temporary_folder(account))
+        folder = ServerFolder(make_temporary_folder(account, self._temporary_directory))
         self._guard = embedded_guard.start(folder.home)
         return folder
 

