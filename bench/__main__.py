@@ -13,6 +13,7 @@ from rich.console import Console
 from callboard.garbage import settle_collector
 
 from . import actors, drain, failover, latency, processes, soak, spawn
+from .failover_cluster import stage
 from .machine import describe_machine, describe_server
 from .peers import measure
 from .peers.table import show_peers
@@ -107,15 +108,23 @@ for _name, _serverless in SERVERLESS.items():
 
 @main.command("failover")
 @click.option("--rounds", type=click.IntRange(min=1), default=failover.ROUNDS, show_default=True, help="Of each kind.")
+@click.option(
+    "--clusters",
+    type=click.IntRange(min=1),
+    default=failover.CLUSTERS,
+    show_default=True,
+    help="Of each kind, beside each other, of two workers each.",
+)
 @_json
 @_database_url
-def failover_command(rounds: int, json_file: Path | None, database_url: str | None) -> None:
+def failover_command(rounds: int, clusters: int, json_file: Path | None, database_url: str | None) -> None:
     """How long a cluster has no leader."""
-    with running_server(database_url) as url:
-        report = _report("failover", 0, rounds, describe_server(url))
-        report |= failover.run(url, rounds)
-    _judge(report, failover.GOALS)
-    show_failover(report, failover.GOALS, Console())
+    with stage(database_url) as place:
+        report = _report("failover", 0, rounds, describe_server(place.url))
+        report |= failover.run(place, rounds, clusters)
+    goals = [goal for goal in failover.GOALS if goal.figure in report["figures"]]
+    _judge(report, goals)
+    show_failover(report, goals, Console())
     _write(report, json_file)
 
 

@@ -88,13 +88,15 @@ def show_groups(report: Mapping[str, Any], unit: str, console: Console) -> None:
 
 def show_failover(report: Mapping[str, Any], goals: Sequence[Goal], console: Console) -> None:
     """Print how long a cluster had no leader, by what had happened to the one that it had."""
-    table = Table(title=f"failover: seconds without a leader, {report['rounds']} rounds each")
-    for column in ("failure", "p50", "p99", "goal"):
+    table = Table(title="failover: seconds without a leader", caption=f"cut by {report['cut_by']}")
+    for column in ("failure", "rounds", "p50", "p99", "worst", "goal", "disturbed"):
         table.add_column(column, justify="left" if column == "failure" else "right")
+    figures = report["figures"]
     for goal in goals:
-        p99 = report["figures"][goal.figure]
-        p50 = report["figures"][goal.figure.replace("_p99_", "_p50_")]
-        table.add_row(goal.label.removesuffix(", p99"), number(p50), number(p99), _goal(goal, p99))
+        name = goal.figure.removesuffix("_worst_seconds")
+        p50, p99, worst = (figures[f"{name}_{which}_seconds"] for which in ("p50", "p99", "worst"))
+        shown = (number(p50), number(p99), number(worst), _goal(goal, worst), str(figures[f"{name}_disturbed_rounds"]))
+        table.add_row(goal.label, str(figures[f"{name}_rounds"]), *shown)
     console.print(table)
     show_surroundings(report, console)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import psycopg
@@ -21,12 +22,12 @@ _SETTLE_SECONDS = 0.25
 
 
 @contextmanager
-def running_server(url: str | None) -> Iterator[str]:
-    """Yield the URL of a server: the given one, or a private one with its default settings (fsync on)."""
+def running_server(url: str | None, settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
+    """Yield the URL of a server: the given one, or a private one with its default settings (fsync on), and these."""
     if url is not None:
         yield url
         return
-    with EmbeddedServer() as server:
+    with EmbeddedServer(settings=settings) as server:
         yield server.url
 
 

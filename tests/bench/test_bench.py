@@ -68,17 +68,33 @@ def test_a_benchmark_without_a_server_reports_what_is_documented(benchmark: str,
     documented(leaves(report["figures"]) - {"count"})
 
 
+FAILOVER_FIGURES = ("p50_seconds", "p99_seconds", "worst_seconds", "rounds", "disturbed_rounds")
+
+
 @pytest.mark.processes
 @pytest.mark.chaos
 def test_failover_reports_what_is_documented(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of the four: the others take the trust window's time."""
-    documented({name for goal in failover.GOALS for name in (goal.figure, goal.figure.replace("_p99_", "_p50_"))})
+    """One of the five: the others take the trust window's time."""
+    documented({f"{name}_{figure}" for name in failover.FAILURES for figure in FAILOVER_FIGURES})
     monkeypatch.setattr(failover, "FAILURES", {"kill": failover.kill})
-    monkeypatch.setattr(failover, "GOALS", failover.GOALS[:1])
-    report = run(tmp_path, "failover", "--rounds", "1", "--database-url", server.url)
-    assert set(report) == SURROUNDINGS | {"measurements", "goals"}
-    assert set(report["figures"]) == {"kill_p50_seconds", "kill_p99_seconds"}
-    assert [len(taken) for taken in report["measurements"].values()] == [1]
+    report = run(tmp_path, "failover", "--rounds", "3", "--clusters", "2", "--database-url", server.url)
+    assert set(report) == SURROUNDINGS | {"measurements", "goals", "cut_by"}
+    assert set(report["figures"]) == {f"kill_{figure}" for figure in FAILOVER_FIGURES}
+    assert report["figures"]["kill_rounds"] == 3
+    assert [len(taken) for taken in report["measurements"].values()] == [3]
+    assert [goal["figure"] for goal in report["goals"]] == ["kill_worst_seconds"]
+
+
+def test_the_figures_of_a_failure_are_exact() -> None:
+    rounds = [failover.Round(float(number), disturbed=number == 7) for number in range(200, 0, -1)]
+    assert failover.summarize("kill", rounds) == {
+        "kill_p50_seconds": 100.5,
+        "kill_p99_seconds": 198.0,
+        "kill_worst_seconds": 200.0,
+        "kill_rounds": 200,
+        "kill_disturbed_rounds": 1,
+    }
+    assert failover.summarize("cut", rounds[:50])["cut_p99_seconds"] == 200.0
 
 
 def test_a_soak_reports_what_is_documented(server: Server, tmp_path: Path) -> None:
