@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Final
@@ -31,6 +32,8 @@ _OUTCOMES: Final = {
     "expired": ItemStatus.EXPIRED,
 }
 _PAGE: Final = 100
+_BLOCK_BYTES: Final = 2**18
+"""A submission is sent in blocks of about this size."""
 _STREAMED: Final = {"Accept": "application/binary", "X-Stainless-Raw-Response": "stream"}
 """Lets the SDK hand out the response itself, unread: its own decoder of lines holds back the last line before a stall,
 fails on blank lines, and leaves the connection open after an error."""
@@ -60,9 +63,17 @@ class AnthropicProvider:
 
     async def submit(self, reference: str, requests: Sequence[WireRequest], endpoint: str | None) -> ProviderBatch:  # noqa: ARG002 - the protocol's
         """Create a batch."""
-        body: Any = [{"custom_id": request.wire_id, "params": json.loads(request.params)} for request in requests]
+        # By hand and block by block: the SDK's own way has the event loop, hence a leader, stand still for 6 s in a
+        # batch of 256 MB, and takes four times its memory.
+        headers = {"Content-Length": str(sum(map(len, _body(requests))))}
         with provider_failures(anthropic, "create a batch", may_be_done=True):
-            return _described(await self._batches.create(requests=body))
+            batch = await self._client.post(
+                "/v1/messages/batches",
+                cast_to=MessageBatch,
+                content=_blocks(_body(requests)),
+                options={"headers": headers},
+            )
+            return _described(batch)
 
     async def find(self, reference: str, total: int, since: datetime) -> Sequence[Candidate]:
         """Look for a batch by its size and time, and once it has ended, by the name of its first result.
@@ -125,6 +136,25 @@ class AnthropicProvider:
     async def close(self) -> None:
         """Close its connections."""
         await self._client.close()
+
+
+def _body(requests: Sequence[WireRequest]) -> Iterator[bytes]:
+    yield b'{"requests":['
+    for place, request in enumerate(requests):
+        comma = "," if place else ""
+        yield f'{comma}{{"custom_id":"{request.wire_id}","params":{request.params}}}'.encode()
+    yield b"]}"
+
+
+async def _blocks(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    block = bytearray()
+    for piece in pieces:
+        block += piece
+        if len(block) >= _BLOCK_BYTES:
+            yield bytes(block)
+            block.clear()
+            await asyncio.sleep(0)  # a fast connection takes it all without ever letting others have their turn
+    yield bytes(block)
 
 
 def _is_conflict(failure: ProviderFailure) -> bool:

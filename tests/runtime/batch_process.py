@@ -1,10 +1,11 @@
 """A process with batches: `python -m tests.runtime.batch_process URL submit PROVIDER ITEMS` or `... URL work`.
 
 ``submit`` submits one batch, says its id, and ends. ``work`` polls until it is killed, or its standard input ends. The
-providers are where the environment says.
+providers are where the environment says, which may also give another timeout of their requests.
 """
 
 import asyncio
+import os
 import sys
 
 from callboard import JobRegistry, Runtime, Settings
@@ -15,7 +16,7 @@ async def main(url: str, what: str, *words: str) -> None:
         database_url=url,
         enable_batch_job_polling=True,
         poll_running_llm_batches_interval_seconds=0.2,
-        llm_request_timeout_seconds=1,
+        llm_request_timeout_seconds=float(os.environ.get("CALLBOARD_LLM_REQUEST_TIMEOUT_SECONDS", "1")),
         poll_interval_seconds=0.1,
         pg_pool_size=3,
     )
