@@ -133,7 +133,8 @@ class JobClient:
         if not rows:
             return []
         spawned = await self._insert(rows, connection)
-        return [self._ref(job, rows[0].kind, one) for one in spawned]
+        kind, decode = rows[0].kind, job.definition.signature.decode_result
+        return [JobRef(self, one.id, kind, decode_result=decode, created=one.created) for one in spawned]
 
     async def insert(self, rows: Sequence[NewJob]) -> list[Spawned]:
         """Insert rows that were made elsewhere: the command line's, which may not know the job's function."""

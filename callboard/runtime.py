@@ -114,7 +114,7 @@ class Runtime(JobClient, BatchClient):
         super().__init__(
             self._parts.store,
             Spawning(
-                uuid7,
+                uuid7.many,
                 payload_limit_bytes=self.settings.payload_limit_bytes,
                 callback_trusted_hosts=self.settings.callback_trusted_hosts,
             ),

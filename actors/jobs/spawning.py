@@ -26,15 +26,19 @@ class Spawning:
     """Makes rows of calls.
 
     Args:
-        new_id: makes job ids.
+        new_ids: makes so many job ids, in their order.
         payload_limit_bytes: largest serialized arguments of one job.
         callback_trusted_hosts: hosts that callbacks may reach without TLS, and at private addresses; default none.
     """
 
     def __init__(
-        self, new_id: Callable[[], UUID], *, payload_limit_bytes: int, callback_trusted_hosts: Collection[str] = ()
+        self,
+        new_ids: Callable[[int], list[UUID]],
+        *,
+        payload_limit_bytes: int,
+        callback_trusted_hosts: Collection[str] = (),
     ) -> None:
-        self._new_id = new_id
+        self._new_ids = new_ids
         self._callback_trusted_hosts = callback_trusted_hosts
         self._payload_limit_bytes = payload_limit_bytes
 
@@ -58,7 +62,7 @@ class Spawning:
         options = job.spawn_options.override(given)
         self._check_callback(options)
         text = self._within_limit(definition, definition.signature.encode(args, arguments))
-        return new_row(self._new_id(), definition.kind, text, options, _metadata(options)), options
+        return new_row(self._new_ids(1)[0], definition.kind, text, options, _metadata(options)), options
 
     def many(
         self, job: Spawnable, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]], options: Mapping[str, Any]
@@ -75,18 +79,19 @@ class Spawning:
             raise ConfigurationError(
                 "spawn_many gives every job the same options; a unique_key fits one job: use spawn"
             )
-        encode, new_id = definition.signature.encode, self._new_id
+        encode = definition.signature.encode
         first = new_row(_NO_ID, definition.kind, "", chosen, _metadata(chosen))
         kind, queue, others = first.kind, first.queue, first[4:]  # the same for all
-        rows = []
+        texts = []
         for position, call in enumerate(calls):
             args, kwargs = _unpack(position, call)
             try:
                 text = self._within_limit(definition, encode(args, kwargs))
             except (InvalidArguments, PayloadTooLarge) as error:
                 raise type(error)(f"call {position}: {error}") from error
-            rows.append(NewJob(new_id(), kind, queue, text, *others))
-        return rows
+            texts.append(text)
+        ids = self._new_ids(len(texts))
+        return [NewJob(job_id, kind, queue, text, *others) for job_id, text in zip(ids, texts, strict=True)]
 
     def _check_callback(self, options: SpawnOptions) -> None:
         if options.callback_url is None:

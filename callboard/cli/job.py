@@ -174,7 +174,9 @@ def spawn(
     import_modules(imports)
     definition = configured(find_job(target), options)
     row = Spawning(
-        uuid7, payload_limit_bytes=settings.payload_limit_bytes, callback_trusted_hosts=settings.callback_trusted_hosts
+        uuid7.many,
+        payload_limit_bytes=settings.payload_limit_bytes,
+        callback_trusted_hosts=settings.callback_trusted_hosts,
     ).one(definition, args, kwargs)
     (spawned,) = with_store(settings, lambda store: store.spawn([row], actor=actor(settings)))
     if as_json:

@@ -109,7 +109,9 @@ def create(
     settings = load_store_settings(database_url)
     import_modules(imports)
     spawning = Spawning(
-        uuid7, payload_limit_bytes=settings.payload_limit_bytes, callback_trusted_hosts=settings.callback_trusted_hosts
+        uuid7.many,
+        payload_limit_bytes=settings.payload_limit_bytes,
+        callback_trusted_hosts=settings.callback_trusted_hosts,
     )
     new = new_schedule(spawning, name, configured(find_job(target), options), recurring, args, kwargs)
 

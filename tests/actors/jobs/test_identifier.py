@@ -44,3 +44,12 @@ def test_more_ids_than_fit_into_a_millisecond_go_on_into_the_next() -> None:
     source = Uuid7Source(lambda: 10**18)
     first, *_, last = [source() for _ in range(5_000)]
     assert (last.int >> 80) - (first.int >> 80) >= 1
+
+
+def test_many_ids_grow_and_come_before_those_made_later() -> None:
+    source = Uuid7Source(lambda: 10**18)
+    values = [source(), *source.many(5_000), source()]
+    assert all(earlier < later for earlier, later in pairwise(values))
+    assert {(value.version, value.variant) for value in values} == {(7, RFC_4122)}
+    assert len({value.int & (2**62 - 1) for value in values}) == 5_002
+    assert source.many(0) == []

@@ -26,7 +26,7 @@ def prior(priority: str) -> str:
 @pytest.fixture
 def spawning() -> Spawning:
     numbers = itertools.count(1)
-    return Spawning(lambda: UUID(int=next(numbers)), payload_limit_bytes=1000)
+    return Spawning(lambda count: [UUID(int=next(numbers)) for _ in range(count)], payload_limit_bytes=1000)
 
 
 def test_arguments_and_options_are_told_apart(spawning: Spawning) -> None:
