@@ -187,7 +187,7 @@ async def copy(
         if queues:
             payloads = text_array([f"runnable:{queue}" for queue in sorted(queues)])
             await cursor.execute(sql.notify.native, {"payloads": payloads})
-    return [Spawned(job.id, True) for job in jobs]  # noqa: FBT003 - by name it takes half as long again
+    return [Spawned(job.id, True) for job in jobs]
 
 
 def _records(
