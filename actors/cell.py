@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _SPECIAL = frozenset({_ActorStop, ProxyCall, ProxyGetAttr, ProxySetAttr, TimerFired, Piped, Down})
+_UNCOMMON = _SPECIAL | {Request}
 
 
 class ActorCell(Lifecycle):
@@ -87,7 +88,11 @@ class ActorCell(Lifecycle):
                 self._begin_end(SHUTDOWN, None, hook="on_stop")
                 may_go_on = self.task is None and self._phase != ENDED
             else:
-                may_go_on = self._receive(self.queue.popleft() if self._room is None else self.take(self.queue))
+                item = self.queue.popleft() if self._room is None else self.take(self.queue)
+                if type(item) in _UNCOMMON or self.gate is not None:
+                    may_go_on = self._receive(item)
+                else:
+                    may_go_on = self._receive_plain(item)
                 if self.task is not None:
                     self.handling_since = last
                     break
@@ -100,6 +105,18 @@ class ActorCell(Lifecycle):
         if handled:
             self._count_handled(handled, last - began, slow)
         return handled + 1
+
+    def _receive_plain(self, message: Any) -> bool:
+        """Do as ``_receive`` does, with a message that needs nothing of what that looks at: most of them."""
+        self._current = message
+        try:
+            result = self.actor.on_receive(message)
+        except BaseException as error:  # noqa: BLE001 - ends the actor
+            self._handled(None, error)
+        else:
+            if type(result) is CoroutineType:
+                self._await(result, self._handled)
+        return self.task is None and self._phase != ENDED
 
     def _receive(self, item: Any) -> bool:
         """Handle one user message; tell whether the next may be handled now."""

@@ -62,11 +62,7 @@ class EventLoopExecution:
 
     async def run(self, call: Call) -> None:
         """Run the call and tell how it ended."""
-        try:
-            outcome: Outcome = await call.run()
-        except GeneratorExit as exception:  # the job ends by it like by any other
-            outcome = Raised(exception)
-        self._finish(outcome)
+        self._finish(await call.run())
 
     def cancel(self) -> None:
         """Cancel the task."""

@@ -30,7 +30,7 @@ from callboard.actors.waiters import Waiters
 
 from .call import Call, Outcome, was_cancelled
 from .context import ContextServices, JobContext
-from .decide import Event, Fail, Policy, SoftStop, TimeOut, Transition, UnknownKind, decide
+from .decide import Event, Fail, Policy, SoftStop, Succeed, TimeOut, Transition, UnknownKind, decide, succeed
 from .definition import JobDefinition, JobRegistry
 from .ended import Ended
 from .failure import describe, plain_error
@@ -262,7 +262,11 @@ class JobActor(EventActor):
         environment, event = self._environment, self._event
         if event is None:
             raise AssertionError("nothing has happened that could be written")
-        self._transition = decide(self._claimed, event, environment.policy, environment.clock.now())
+        self._transition = (
+            succeed(self._claimed, event)
+            if type(event) is Succeed
+            else decide(self._claimed, event, environment.policy, environment.clock.now())
+        )
         environment.outbox.put(Write(self._transition, self._tell_written))
 
     def _answered(self, answer: Answer) -> None:

@@ -52,12 +52,10 @@ class Call:
         self.result_limit_bytes = result_limit_bytes
 
     async def run(self) -> Outcome:
-        """Await a coroutine function. Whatever it raises is its outcome; only ``GeneratorExit`` goes on."""
+        """Await a coroutine function. Whatever it raises is its outcome."""
         try:
             args, kwargs = self.definition.signature.decode(self.claimed.arguments, self.context)
             return Returned(self._encode(await self.definition.function(*args, **kwargs)))
-        except GeneratorExit:  # a coroutine that is closed must not go on
-            raise
         # SystemExit and KeyboardInterrupt too: asyncio raises those two out of the event loop, and a job's sys.exit()
         # must not end the worker. A worker's own signals are no exceptions, see callboard/cli/shutdown.py.
         except BaseException as exception:  # noqa: BLE001

@@ -171,6 +171,8 @@ def decide(job: Subject, event: Event, policy: Policy, now: datetime) -> Transit
     Raises:
         InvalidTransition: the job's status has no edge for this event.
     """
+    if type(event) is Succeed and job.status is Status.RUNNING:  # nearly every call, so ahead of the table
+        return succeed(job, event)
     to_status, reason, details = _outcome(job, event, policy, now)
     late = job.status is not Status.RUNNING and isinstance(event, _OF_AN_ATTEMPT)
     if late or not allowed(job.status, to_status, reason):
@@ -183,6 +185,11 @@ def decide(job: Subject, event: Event, policy: Policy, now: datetime) -> Transit
         )
     counted = not (to_status is Status.PENDING and reason in UNCOUNTED)
     return Transition(job.id, job.status, to_status, job.token, reason, counted, **details)
+
+
+def succeed(job: Subject, event: Succeed) -> Transition:
+    """Decide as ``decide`` does, of a running job whose function returned: there is nothing to weigh."""
+    return Transition(job.id, Status.RUNNING, Status.COMPLETED, job.token, Reason.SUCCEEDED, True, 0.0, event.result)
 
 
 _Outcome: TypeAlias = tuple[Status, Reason, dict[str, Any]]
