@@ -113,6 +113,9 @@ class Settings(BaseSettings):
     retention_history_seconds: Seconds | None = Field(
         90 * 86_400, description="How long transitions are kept; they are dropped by weeks. None is for ever."
     )
+    retention_batches_seconds: Seconds | None = Field(
+        30 * 86_400, description="How long LLM batches are kept after their end, with their results; none is for ever."
+    )
     retention_interval_seconds: Seconds = Field(3600, description="How often to look for what need not be kept.")
 
     # Callbacks

@@ -117,6 +117,7 @@ def _retention(settings: Settings, store: JobStore, telemetry: PrometheusTelemet
         settings.retention_completed_seconds,
         settings.retention_failed_seconds,
         settings.retention_history_seconds,
+        settings.retention_batches_seconds,
     )
 
     def start(leadership: Leadership) -> ChildSpec:
@@ -125,9 +126,10 @@ def _retention(settings: Settings, store: JobStore, telemetry: PrometheusTelemet
             telemetry.jobs_pruned(pruned)
             if any(pruned):
                 _log.info(
-                    "retention: %d jobs, %d results and %d partitions of the history were deleted",
+                    "retention: %d jobs, %d results, %d batches and %d partitions of the history were deleted",
                     pruned.jobs,
                     pruned.results,
+                    pruned.batches,
                     pruned.partitions,
                 )
 

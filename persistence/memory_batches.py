@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -278,6 +278,15 @@ class MemoryBatches:
         """Return which names belong to batches here."""
         names = {batch.provider_batch_id for batch in self._batches.values() if batch.provider == provider}
         return {name for name in provider_batch_ids if name in names}
+
+    def ended_before(self, moment: datetime) -> list[UUID]:
+        """Return the batches that ended before a moment."""
+        return [one.id for one in self._batches.values() if one.finished_at is not None and one.finished_at < moment]
+
+    def forget(self, batch_id: UUID) -> None:
+        """Delete a batch."""
+        for kept in (self._batches, self._new, self._outcomes, self._strays):
+            del kept[batch_id]
 
     def _unfinished(self, batch_id: UUID, term: int | None) -> BatchRecord | None:
         if term is not None:

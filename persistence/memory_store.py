@@ -487,7 +487,20 @@ class MemoryStore:
         expired = [job for job in self._jobs.values() if job.result is not None and visible(job, now).result is None]
         for job in expired:
             self._jobs[job.id] = replace(job, result=None)
-        return Pruned(len(old), len(expired))
+        return Pruned(len(old), len(expired), batches=self._prune_batches(retention, now))
+
+    def _prune_batches(self, retention: Retention, now: datetime) -> int:
+        if retention.batches_seconds is None:
+            return 0
+        ended = self.batches.ended_before(now - timedelta(seconds=retention.batches_seconds))
+        old = [batch_id for batch_id in ended if not any(map(self._is_unfinished, self.llm_requests.askers(batch_id)))]
+        for batch_id in old:
+            self.batches.forget(batch_id)
+        return len(old)
+
+    def _is_unfinished(self, job_id: UUID) -> bool:
+        job = self._jobs.get(job_id)
+        return job is not None and not job.status.is_terminal
 
     def _parent(self, job: JobRecord) -> JobRecord | None:
         return None if job.parent_id is None else self._jobs.get(job.parent_id)

@@ -1,4 +1,4 @@
-"""Deleting what need not be kept any longer: jobs by steps along their ids, the history by whole partitions."""
+"""Deleting what need not be kept any longer: jobs and batches by steps, the history by whole partitions."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ _Native = psycopg.AsyncConnection[Any]
 
 _STEP_ROWS: Final = 2_000
 """So many rows are looked at in one transaction: it holds nobody up for long."""
+_STEP_BATCHES: Final = 10
+"""Likewise; a batch has up to 100,000 items."""
 _NO_ID: Final = UUID(int=0)
 
 # Another node's turn: one at a time is enough. The lock ends with the transaction, hence with its node.
@@ -66,6 +68,21 @@ WITH expired AS MATERIALIZED (
 SELECT count(*) FROM deleted
 """
 
+# What an unfinished job has asked for stays: the job, run again, asks the same, and nobody pays for that twice.
+_DELETE_BATCHES = """
+WITH ended AS MATERIALIZED (
+    SELECT id FROM {batches}
+    WHERE id < CAST(:before AS uuid) AND finished_at < now() - CAST(:seconds AS float8) * interval '1 second'
+        AND NOT EXISTS (
+            SELECT FROM {llm_requests} AS request JOIN {jobs} AS job ON job.id = request.job_id
+            WHERE request.batch_id = {batches}.id AND job.status IN ({unfinished}))
+    ORDER BY id LIMIT CAST(:rows AS integer)
+), deleted AS (
+    DELETE FROM {batches} WHERE id = ANY(ARRAY(SELECT id FROM ended)) RETURNING id
+)
+SELECT count(*) FROM deleted
+"""
+
 # A partition's bound is text only: FOR VALUES FROM ('...') TO ('...').
 _PARTITIONS = """
 SELECT part.relname, CAST(substring(pg_get_expr(part.relpartbound, part.oid) FROM 'TO \\(''([^'']+)') AS timestamptz)
@@ -92,6 +109,7 @@ class RetentionStatements:
         self.turn = compiled(_TURN)
         self.delete_jobs = compiled(_DELETE_JOBS)
         self.delete_results = compiled(_DELETE_RESULTS)
+        self.delete_batches = compiled(_DELETE_BATCHES)
         self.partitions = compiled(_PARTITIONS)
         self.oldest_unfinished = compiled(_OLDEST_UNFINISHED)
 
@@ -105,11 +123,13 @@ async def prune(connection: _Native, statements: RetentionStatements, retention:
     delete_jobs = partial(_delete_jobs, retention=retention, cursor=[_NO_ID])
     jobs = await _until_done(connection, statements, delete_jobs, term)
     results = await _until_done(connection, statements, _delete_results, term)
+    delete_batches = partial(_delete_batches, seconds=retention.batches_seconds)
+    batches = await _until_done(connection, statements, delete_batches, term)
     partitions = 0
     if retention.history_seconds is not None:
         for name in await _droppable(connection, statements, retention.history_seconds):
             partitions += await _drop(connection, statements.schema, name, term)
-    return Pruned(jobs, results, partitions)
+    return Pruned(jobs, results, partitions, batches)
 
 
 _Step = Callable[[_Native, RetentionStatements, Any], Awaitable[tuple[int, bool]]]
@@ -154,6 +174,21 @@ async def _delete_results(connection: _Native, statements: RetentionStatements, 
     answer = await connection.execute(statements.delete_results.native, {"rows": _STEP_ROWS})
     [(deleted,)] = await answer.fetchall()
     return deleted, deleted == _STEP_ROWS
+
+
+async def _delete_batches(
+    connection: _Native, statements: RetentionStatements, now: Any, *, seconds: float | None
+) -> tuple[int, bool]:
+    if seconds is None:
+        return 0, False
+    parameters = {
+        "before": newest_id_before(now - timedelta(seconds=seconds)),
+        "seconds": seconds,
+        "rows": _STEP_BATCHES,
+    }
+    answer = await connection.execute(statements.delete_batches.native, parameters)
+    [(deleted,)] = await answer.fetchall()
+    return deleted, deleted == _STEP_BATCHES
 
 
 async def _droppable(connection: _Native, statements: RetentionStatements, history_seconds: float) -> list[str]:

@@ -394,6 +394,7 @@ def names(schema: str, aging_seconds: float = DEFAULT_AGING_SECONDS) -> dict[str
         "callbacks",
         "job_steps",
         "llm_requests",
+        "batches",
         "batch_items",
     )
     return {table: f'"{schema}".{table}' for table in tables} | {

@@ -312,7 +312,7 @@ QUEUE_PAUSED: Final = _gauge(
 JOBS_PRUNED: Final = _counter(
     "retention_deleted_total",
     "What retention has deleted, by this process.",
-    Label("what", ("history_partition", "job", "result")),
+    Label("what", ("batch", "history_partition", "job", "result")),
 )
 
 # Leader

@@ -148,6 +148,7 @@ class PrometheusTelemetry(Collector):
         self._add(families.JOBS_PRUNED, "job", amount=pruned.jobs)
         self._add(families.JOBS_PRUNED, "result", amount=pruned.results)
         self._add(families.JOBS_PRUNED, "history_partition", amount=pruned.partitions)
+        self._add(families.JOBS_PRUNED, "batch", amount=pruned.batches)
 
     def job_rescued(self, reason: Reason) -> None:
         """Count a job taken back from a dead worker, or ended by its deadline."""

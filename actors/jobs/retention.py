@@ -17,6 +17,8 @@ class Retention(NamedTuple):
     """Failed and cancelled jobs, from their end."""
     history_seconds: float | None = None
     """Transitions. They go by weeks, so up to a week later."""
+    batches_seconds: float | None = None
+    """Ended LLM batches with their results, from their end. Those in which an unfinished job has asked stay."""
 
     @property
     def shortest_seconds(self) -> float | None:
@@ -30,6 +32,7 @@ class Pruned(NamedTuple):
     jobs: int = 0
     results: int = 0
     partitions: int = 0
+    batches: int = 0
 
 
 class Partition(NamedTuple):

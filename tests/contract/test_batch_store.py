@@ -12,7 +12,10 @@ from callboard.actors.batches.state import BatchStatus, ItemStatus
 from callboard.actors.batches.types import BatchNote, NewBatch, NewItem, Outcome, Stray
 from callboard.actors.errors import StaleTerm
 from callboard.actors.jobs.identifier import uuid7
+from callboard.actors.jobs.retention import Pruned, Retention
 from callboard.actors.ports import JobStore
+
+from .support import LONG_AGO
 
 SUCCEEDED, COMPLETED = ItemStatus.SUCCEEDED, BatchStatus.COMPLETED
 
@@ -161,6 +164,19 @@ async def test_batches_are_listed_newest_first_by_pages(store: JobStore) -> None
     assert [batch.id for batch in await store.batches.list_batches(limit=2, before=ids[1])] == ids[:1]
     running = await store.batches.list_batches(statuses=[BatchStatus.RUNNING], provider="p", limit=9, before=None)
     assert [batch.id for batch in running] == ids[:1]
+
+
+async def test_only_batches_that_have_ended_long_ago_are_deleted(store: JobStore) -> None:
+    ended = [await confirmed(store, items=1) for _ in range(12)]
+    for batch_id in ended:
+        await store.batches.collect(batch_id, [Outcome(0, SUCCEEDED, "1")], [Stray("who", "1")], ended_as=COMPLETED)
+    others = {await recorded(store), await confirmed(store)}
+    assert await store.prune(Retention(batches_seconds=3600)) == Pruned()
+    assert await store.prune(Retention(completed_seconds=LONG_AGO, failed_seconds=LONG_AGO)) == Pruned()
+    assert await store.prune(Retention(batches_seconds=LONG_AGO)) == Pruned(batches=12)
+    assert {batch.id for batch in await store.batches.list_batches(limit=99, before=None)} == others
+    assert await store.batches.results(ended[0], limit=9) == []
+    assert await store.prune(Retention(batches_seconds=LONG_AGO)) == Pruned()
 
 
 async def test_a_batch_that_does_not_exist(store: JobStore) -> None:

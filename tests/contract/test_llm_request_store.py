@@ -177,6 +177,22 @@ async def test_requests_are_deleted_with_their_job_and_not_before(store: JobStor
     assert item.custom_id == f"{waiting.id}/draft"
 
 
+async def test_a_batch_is_kept_until_the_jobs_that_have_asked_in_it_have_ended(store: JobStore) -> None:
+    job, other = await asked(store), await asked(store)
+    batch_id = await sent(store, count=2)
+    replies = [REPLY, REPLY._replace(position=1)]
+    await store.batches.collect(batch_id, replies, [], ended_as=BatchStatus.COMPLETED)
+    at_once = Retention(batches_seconds=LONG_AGO)
+    assert (await store.prune(at_once)).batches == 0
+    await store.cancel([other.id], actor="client:test")
+    assert (await store.prune(at_once)).batches == 0
+    [again] = await claimed(store)
+    assert await store.llm_requests.ask(attempt(again), "draft", "p", "{}") is not None
+    await applied(store, outcome(again, Succeed("1")))
+    assert again.id == job.id
+    assert (await store.prune(at_once)).batches == 1
+
+
 async def test_a_leader_of_the_past_gathers_nothing(store: JobStore) -> None:
     await asked(store)
     with pytest.raises(StaleTerm):

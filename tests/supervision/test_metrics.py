@@ -87,7 +87,7 @@ def filled() -> PrometheusTelemetry:
     telemetry.attempt_ended("embed", "default", Status.PENDING, Reason.ERROR, 0.1)
     telemetry.transition_refused("running", "completed", "stale")
     telemetry.job_rescued(Reason.LEASE_EXPIRED)
-    telemetry.jobs_pruned(Pruned(jobs=3, results=2, partitions=1))
+    telemetry.jobs_pruned(Pruned(jobs=3, results=2, partitions=1, batches=1))
     telemetry.lease_failed("lost")
     telemetry.statement("claim", 0.004)
     telemetry.supervisor_started("root")
@@ -208,6 +208,7 @@ def test_what_retention_deletes_is_counted(filled):
     assert samples(filled, "callboard_retention_deleted_total") == {
         ("job",): 3,
         ("result",): 2,
+        ("batch",): 1,
         ("history_partition",): 1,
     }
 
