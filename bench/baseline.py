@@ -25,18 +25,21 @@ WITH step AS MATERIALIZED (SELECT nextval('callboard.history_numbers') AS number
     WHERE id = ANY(ARRAY(SELECT id FROM picked)) RETURNING id, transitions, attempt, older_history, token
 ), recorded AS (
     INSERT INTO callboard.history_batches
-        (number, from_status, to_status, reason, actor, job_ids, sequences, attempts, older)
+        (number, from_status, to_status, reason, actor, job_ids, sequences, attempts, older, lease_expires_at)
     SELECT (SELECT number FROM step), 'pending', 'running', 'claimed', 'bare',
-           array_agg(id), array_agg(transitions), array_agg(attempt), array_agg(older_history)
+           array_agg(id), array_agg(transitions), array_agg(attempt), array_agg(older_history), now() + interval '30 s'
     FROM claimed HAVING count(*) > 0
+    RETURNING number, at, lease_expires_at
+), watched AS (
+    INSERT INTO callboard.claims (number, claimed_at, lease_expires_at, node)
+    SELECT number, at, lease_expires_at, 'bare' FROM recorded
 )
 SELECT id, token FROM claimed
 """
 
-# The sub-selects keep the planner from reading the whole table for 500 ids, and the materialized 'running' from going
-# through all running jobs for each of them by the index of leases: without both this baseline would be slow.
+# The sub-selects keep the planner from reading the whole table for 500 ids: without them this baseline would be slow.
 _FINISH: Final = """
-WITH step AS MATERIALIZED (SELECT nextval('callboard.history_numbers') AS number), change AS MATERIALIZED (
+WITH step AS MATERIALIZED (SELECT nextval('callboard.history_numbers') AS number), change AS (
     SELECT id, token, 'running' AS source
     FROM unnest((SELECT %(ids)s::uuid[]), (SELECT %(tokens)s::bigint[])) AS change (id, token)
 ),

@@ -43,7 +43,7 @@ _TABLE: Final = """
 SELECT (SELECT count(*) FROM callboard.jobs WHERE status = 'pending' AND run_at < now() - interval '1 s'),
        (SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = 'callboard.jobs'::regclass),
        pg_table_size('callboard.jobs'), pg_relation_size('callboard.jobs_runnable'),
-       pg_relation_size('callboard.jobs_lease')
+       pg_total_relation_size('callboard.claims')
 """
 
 
@@ -191,7 +191,7 @@ def _look(observer: psycopg.Connection[Any]) -> dict[str, Any]:
         "dead_tuples": row[1],
         "table_bytes": row[2],
         "runnable_index_bytes": row[3],
-        "lease_index_bytes": row[4],
+        "claims_bytes": row[4],
         "walk_buffers": explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"],
         "walk_milliseconds": explained["Execution Time"],
     }

@@ -28,7 +28,7 @@ COLUMNS: Final = (
     Column(("dead", "tuples"), "dead_tuples"),
     Column(("MB", "table"), "table_bytes", 2**20),
     Column(("", "runnable"), "runnable_index_bytes", 2**20),
-    Column(("", "leases"), "lease_index_bytes", 2**20),
+    Column(("", "claims"), "claims_bytes", 2**20),
     Column(("whole walk", "ms"), "walk_milliseconds"),
     Column(("", "buffers"), "walk_buffers"),
 )

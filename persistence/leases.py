@@ -20,7 +20,7 @@ from callboard.actors.settings import Settings
 
 from .bounded_connection import BoundedConnection
 from .engine import behind_pooler, connect_arguments, driver_conninfo, pool_url, readable_errors
-from .statements import Statements
+from .lease_statements import LeaseStatements
 from .writing import renewal
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class PostgresAttemptKeeper:
         self._settings = settings
         self._telemetry = telemetry
         self._monotonic = monotonic
-        self._renew = Statements(settings.database_schema).renew.native
+        self._renew = LeaseStatements(settings.database_schema).renew.native
         self._lock = threading.Lock()
         self._kept: dict[AttemptKey, float] = {}
         self._last_beat = monotonic()

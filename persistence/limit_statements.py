@@ -149,7 +149,7 @@ INSERT INTO {permits} (permit, job_id, token, adopted)
 SELECT CAST(:scope AS text) || ':' || name, id, token, true FROM (
     SELECT id, token, CASE CAST(:scope AS text) WHEN 'queue' THEN queue WHEN 'kind' THEN kind WHEN 'owner' THEN owner
                            ELSE concurrency_key END AS name
-    FROM {jobs} WHERE status = 'running'
+    FROM {claimed} JOIN {jobs} ON id = job_id WHERE newest_history = number AND status = 'running'
 ) AS running
 WHERE name IS NOT NULL AND CAST(:name AS text) IN (name, '*')
 ON CONFLICT DO NOTHING
@@ -194,7 +194,7 @@ SELECT count(*) FROM (
 
 _QUEUED_OF_OWNER = """
 SELECT count(*) FROM (
-    SELECT FROM {jobs} WHERE owner = :name AND status IN ('created', 'pending') LIMIT CAST(:bound AS integer)
+    SELECT FROM {jobs} WHERE owner = :name AND waiting LIMIT CAST(:bound AS integer)
 ) AS queued
 """
 

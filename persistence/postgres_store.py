@@ -44,6 +44,7 @@ from .callbacks import PostgresCallbacks
 from .controls import PostgresControls
 from .engine import make_engine, readable_errors
 from .families import cancelled_jobs
+from .lease_statements import LeaseStatements
 from .limit_statements import LimitStatements
 from .literals import plain_array, text_array
 from .llm_requests import PostgresLlmRequests
@@ -90,6 +91,7 @@ class PostgresStore:
         self._telemetry = telemetry
         aging_seconds = settings.priority_aging_seconds
         self._sql = Statements(settings.database_schema, aging_seconds)
+        self._leases = LeaseStatements(settings.database_schema)
         self._limits = LimitStatements(settings.database_schema, aging_seconds)
         self._unique = UniqueStatements(settings.database_schema, aging_seconds)
         self._next_promotion = 0.0
@@ -239,7 +241,7 @@ class PostgresStore:
     async def adopt(self, known: Sequence[AttemptKey], *, node: str, lease_seconds: float) -> list[ClaimedJob]:
         """Give a node what it claimed without hearing of it."""
         parameters = {**writing.renewal(known, lease_seconds), "node": node}
-        rows = await self._native("adopt", lambda own: _rows(own, self._sql.adopt.native, parameters))
+        rows = await self._native("adopt", lambda own: _rows(own, self._leases.adopt.native, parameters))
         orphans = list(map(ClaimedJob._make, rows))
         self._holders.update(AttemptKey(job.id, job.token) for job in orphans)  # some of them may hold permits
         return orphans
@@ -327,7 +329,7 @@ class PostgresStore:
     async def renew(self, attempts: Sequence[AttemptKey], *, lease_seconds: float) -> list[AttemptKey]:
         """Extend leases; returns the lost ones."""
         parameters = writing.renewal(attempts, lease_seconds)
-        rows = await self._native("renew", lambda own: _rows(own, self._sql.renew.native, parameters))
+        rows = await self._native("renew", lambda own: _rows(own, self._leases.renew.native, parameters))
         kept = set(map(AttemptKey._make, rows))
         return [attempt for attempt in attempts if attempt not in kept]
 
@@ -346,6 +348,7 @@ class PostgresStore:
             lambda own: rescuing.sweep(
                 own,
                 self._sql,
+                self._leases,
                 self._limits,
                 actor=actor,
                 policy=policy,
@@ -357,8 +360,7 @@ class PostgresStore:
 
     async def expire_leases(self, nodes: Sequence[str]) -> int:
         """End the leases of dead nodes."""
-        async with self._connection("expire_leases") as connection:
-            return await reading.expire_leases(connection, nodes)
+        return await self._native("expire_leases", lambda own: rescuing.expire(own, self._leases, nodes))
 
     async def progress(self, reports: Mapping[AttemptKey, Mapping[str, Any]]) -> set[AttemptKey]:
         """Store the progress of running attempts, in one statement; returns the stale ones."""

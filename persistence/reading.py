@@ -34,12 +34,17 @@ _TEXTS = {
     "arguments": sa.cast(jobs.c.arguments, sa.Text),
     "result": sa.case((_EXPIRED, None), else_=sa.cast(jobs.c.result, sa.Text)),
 }
+_OURS = {
+    *("transitions", "newest_history", "older_history"),
+    *("turn", "delayed", "waiting", "sought", "result_expires_at"),
+}
+"""Columns that are nobody else's business."""
 _RECORD = sa.select(
     sa.func.coalesce(_EXPIRED, sa.false()).label("result_expired"),
     *(
         _TEXTS[column.name].label(column.name) if column.name in _TEXTS else column
         for column in jobs.columns
-        if column.name not in {"transitions", "newest_history", "older_history", "turn", "delayed"}
+        if column.name not in _OURS
     ),
     callbacks.c.sent_at.label("callback_sent_at"),
     callbacks.c.status_code.label("callback_status_code"),
@@ -193,20 +198,6 @@ async def summary(connection: AsyncConnection) -> StoreSummary:
         depths=tuple(QueueDepth(row.queue, row.jobs, row.oldest) for row in depths),
         nodes=tuple(Node(row.name, row.started_at, row.seen_at, row.running) for row in known),
     )
-
-
-async def expire_leases(connection: AsyncConnection, nodes: Sequence[str]) -> int:
-    """End the leases of dead nodes."""
-    statement = (
-        sa.update(jobs)
-        .where(
-            jobs.c.status == sa.literal_column("'running'"),  # a literal, so that the partial index can serve
-            jobs.c.node == sa.any_(sa.cast(list(nodes), sa.ARRAY(sa.Text))),
-            jobs.c.lease_expires_at >= sa.func.now(),
-        )
-        .values(lease_expires_at=sa.func.now() - sa.text("interval '1 microsecond'"))
-    )
-    return (await connection.execute(statement)).rowcount
 
 
 async def register_node(connection: AsyncConnection, node: str) -> None:

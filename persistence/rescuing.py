@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -17,11 +17,16 @@ from callboard.actors.jobs.types import Applied, AttemptKey, Rescued
 
 from . import limiting
 from .engine import is_passing
+from .lease_statements import LeaseStatements
 from .limit_statements import LimitStatements
+from .literals import plain_array, text_array
 from .statements import Statements
 from .writing import TransitionWriter
 
 logger = logging.getLogger(__name__)
+
+_CLAIMS_TOGETHER: Final = 200
+"""So many claims at most are looked at in one transaction: some of them have thousands of jobs."""
 
 
 class Candidate(NamedTuple):
@@ -41,6 +46,7 @@ class Candidate(NamedTuple):
 async def sweep(
     connection: psycopg.AsyncConnection[Any],
     sql: Statements,
+    leases: LeaseStatements,
     limits: LimitStatements,
     *,
     actor: str,
@@ -50,8 +56,9 @@ async def sweep(
     alive: Collection[AttemptKey],
 ) -> list[Rescued]:
     """Rescue up to ``limit`` jobs in one transaction. Rows that another node's sweep holds are left to it."""
+    claims = await settle(connection, leases)
     async with connection.transaction():
-        found = await _candidates(connection, sql, limit + len(alive))
+        found = await _candidates(connection, sql, leases, claims, limit + len(alive))
         candidates = [job for job in found if AttemptKey(job.id, job.token) not in alive][:limit]
         decided = [(job, _decide(job, policy, retry_delay_seconds)) for job in candidates]
         chosen = [(job, transition) for job, transition in decided if transition is not None]
@@ -72,12 +79,48 @@ async def sweep(
     ]
 
 
-async def _candidates(connection: psycopg.AsyncConnection[Any], sql: Statements, limit: int) -> list[Candidate]:
+async def settle(connection: psycopg.AsyncConnection[Any], leases: LeaseStatements) -> list[int]:
+    """Look at each claim whose lease is over; return the numbers of those of whose jobs one has lost its own."""
+    expired: list[int] = []
+    after: tuple[str, int] = ("-infinity", 0)
+    while True:
+        async with connection.transaction():
+            position = {"after": after[0], "number": after[1], "limit": _CLAIMS_TOGETHER}
+            due = await (await connection.execute(leases.due.native, position)).fetchall()
+            if not due:
+                return expired
+            numbers = plain_array([str(number) for number, _ in due])
+            [(found,)] = await (await connection.execute(leases.settle.native, {"numbers": numbers})).fetchall()
+            expired += found or ()
+        if len(due) < _CLAIMS_TOGETHER:
+            return expired
+        number, after_lease = due[-1]
+        after = (after_lease, number)
+
+
+async def expire(connection: psycopg.AsyncConnection[Any], leases: LeaseStatements, nodes: Sequence[str]) -> int:
+    """End the leases of dead nodes; returns how many jobs had one."""
+    parameters = {"nodes": text_array(nodes)}
+    async with connection.transaction():
+        cursor = await connection.execute(leases.expire_jobs.native, parameters)
+        await connection.execute(leases.expire_claims.native, parameters)
+    return cursor.rowcount
+
+
+async def _candidates(
+    connection: psycopg.AsyncConnection[Any],
+    sql: Statements,
+    leases: LeaseStatements,
+    claims: Collection[int],
+    limit: int,
+) -> list[Candidate]:
     rows: list[tuple[Any, ...]] = []
-    for statement in (sql.expired, sql.overdue):
-        if limit > len(rows):
-            cursor = await connection.execute(statement.native, {"limit": limit - len(rows)})
-            rows += await cursor.fetchall()
+    if claims:
+        parameters = {"numbers": plain_array(map(str, claims)), "limit": limit}
+        rows += await (await connection.execute(leases.expired.native, parameters)).fetchall()
+    if limit > len(rows):
+        cursor = await connection.execute(sql.overdue.native, {"limit": limit - len(rows)})
+        rows += await cursor.fetchall()
     return [Candidate._make(row)._replace(status=Status(row[3])) for row in rows]
 
 

@@ -58,12 +58,12 @@ SELECT (SELECT count(*) FROM deleted), count(*), (SELECT id FROM seen ORDER BY i
 _DELETE_RESULTS = """
 WITH expired AS MATERIALIZED (
     SELECT id FROM {jobs}
-    WHERE result_ttl_seconds IS NOT NULL AND result IS NOT NULL
-        AND finished_at < now() - result_ttl_seconds * interval '1 second'
-    ORDER BY finished_at LIMIT CAST(:rows AS integer)
+    WHERE result_expires_at < now()
+    ORDER BY result_expires_at LIMIT CAST(:rows AS integer)
     FOR NO KEY UPDATE SKIP LOCKED
 ), deleted AS (
-    UPDATE {jobs} AS job SET result = NULL WHERE job.id = ANY(ARRAY(SELECT id FROM expired)) RETURNING id
+    UPDATE {jobs} AS job SET result = NULL, result_expires_at = NULL
+    WHERE job.id = ANY(ARRAY(SELECT id FROM expired)) RETURNING id
 )
 SELECT count(*) FROM deleted
 """

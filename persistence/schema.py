@@ -83,8 +83,13 @@ metadata = sa.MetaData()
 
 _time = TIMESTAMP(timezone=True)
 
-# The order of the columns is the order on disk. What an attempt changes stands together, between the narrow fixed
-# columns and the long constant ones: an UPDATE within a page then logs only that stretch of the row.
+# The order of the columns is the order on disk. What changes stands together, between the narrow fixed columns and the
+# long constant ones: an UPDATE within a page logs only the stretch from the first byte that changes to the last. What
+# only a claim changes comes first, so that an end leaves it out.
+#
+# No index has a column that the end of a running job changes, in its key or its condition (but for jobs with a parent
+# or a unique key): an end is then a HOT update, which writes to no index. That is what the two generated columns are
+# for; neither changes at such an end.
 jobs = sa.Table(
     "jobs",
     metadata,
@@ -93,41 +98,51 @@ jobs = sa.Table(
     sa.Column("deadline", _time),
     sa.Column("parent_id", sa.Uuid),
     sa.Column("timeout_seconds", sa.Double),
+    sa.Column("result_ttl_seconds", sa.Double),
+    sa.Column("run_at", _time, nullable=False, server_default=sa.func.now()),
     sa.Column("child_index", sa.Integer),
+    sa.Column("concurrency_limit", sa.Integer),
     sa.Column("max_attempts", sa.SmallInteger, nullable=False),
     sa.Column("priority", sa.SmallInteger, nullable=False, server_default="0"),
-    sa.Column("run_at", _time, nullable=False, server_default=sa.func.now()),
-    sa.Column("token", sa.BigInteger, nullable=False, server_default="0"),
-    sa.Column("lease_expires_at", _time),
+    sa.Column("token", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("turn", _time),
     sa.Column("started_at", _time),
+    sa.Column("attempt", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("delayed", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("waiting", sa.Boolean, sa.Computed("status IN ('created', 'pending')", persisted=True)),
+    sa.Column("transitions", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("lease_expires_at", _time),
     sa.Column("finished_at", _time),
+    sa.Column("result_expires_at", _time),
     sa.Column("newest_history", sa.BigInteger),
     sa.Column("older_history", sa.BigInteger),
-    sa.Column("transitions", sa.Integer, nullable=False, server_default="1"),
-    sa.Column("attempt", sa.SmallInteger, nullable=False, server_default="0"),
+    # Others look for it, by its parent or its unique key, until it has ended.
+    sa.Column(
+        "sought",
+        sa.Boolean,
+        sa.Computed(
+            f"status IN ({UNFINISHED_SQL}) AND (parent_id IS NOT NULL OR unique_key IS NOT NULL)", persisted=True
+        ),
+    ),
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("stop_reason", sa.Text),
     sa.Column("waiting_on", sa.Text),
-    sa.Column("node", sa.Text),
     sa.Column("result", JSON(none_as_null=True)),
     sa.Column("error", JSON(none_as_null=True)),
+    sa.Column("node", sa.Text),
     sa.Column("progress", JSON(none_as_null=True)),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("queue", sa.Text, nullable=False),
     sa.Column("owner", sa.Text),
+    sa.Column("concurrency_key", sa.Text),
     sa.Column("unique_key", sa.Text),
+    sa.Column("unique_statuses", ARRAY(sa.Text)),
     sa.Column("child_key", sa.Text),
     sa.Column("tags", ARRAY(sa.Text)),
     sa.Column("metadata", JSON(none_as_null=True)),
-    sa.Column("arguments", JSON(none_as_null=True), nullable=False),
-    sa.Column("concurrency_key", sa.Text),
-    sa.Column("concurrency_limit", sa.Integer),
-    sa.Column("unique_statuses", ARRAY(sa.Text)),
-    sa.Column("result_ttl_seconds", sa.Double),
     sa.Column("callback_url", sa.Text),
+    sa.Column("arguments", JSON(none_as_null=True), nullable=False),
     sa.PrimaryKeyConstraint("id", name="jobs_pkey"),
-    sa.Column("turn", _time),
-    sa.Column("delayed", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.CheckConstraint(status_check(), name="jobs_status"),
     sa.CheckConstraint(f"waiting_on IN ({quote_list(WaitingOn)})", name="jobs_waiting_on"),
     sa.CheckConstraint("(parent_id IS NULL) = (child_key IS NULL)", name="jobs_child"),
@@ -139,8 +154,6 @@ jobs = sa.Table(
         name="jobs_turn",
     ),
 )
-
-_unfinished = sa.text(f"status IN ({UNFINISHED_SQL})")
 
 # A queued job has either a turn, its place in the order of claims, or is delayed until its time has come.
 runnable_index = sa.Index(
@@ -159,18 +172,18 @@ keyed_index = sa.Index(
     postgresql_where=sa.text("turn IS NOT NULL AND concurrency_key IS NOT NULL"),
 )
 delayed_index = sa.Index("jobs_delayed", jobs.c.queue, jobs.c.run_at, jobs.c.id, postgresql_where=sa.text("delayed"))
-lease_index = sa.Index("jobs_lease", jobs.c.lease_expires_at, postgresql_where=sa.text("status = 'running'"))
 deadline_index = sa.Index(
-    "jobs_deadline",
-    jobs.c.deadline,
-    postgresql_where=sa.text("deadline IS NOT NULL AND status IN ('created', 'pending')"),
+    "jobs_deadline", jobs.c.deadline, postgresql_where=sa.text("waiting AND deadline IS NOT NULL")
+)
+queued_owner_index = sa.Index(
+    "jobs_queued_owner", jobs.c.owner, postgresql_where=sa.text("waiting AND owner IS NOT NULL")
 )
 unique_index = sa.Index(
     "jobs_unique_key",
     jobs.c.kind,
     jobs.c.unique_key,
     unique=True,
-    postgresql_where=sa.text(f"unique_key IS NOT NULL AND unique_statuses IS NULL AND status IN ({UNFINISHED_SQL})"),
+    postgresql_where=sa.text("sought AND unique_key IS NOT NULL AND unique_statuses IS NULL"),
 )
 unique_span_index = sa.Index(
     "jobs_unique_span",
@@ -178,23 +191,6 @@ unique_span_index = sa.Index(
     jobs.c.unique_key,
     jobs.c.created_at,
     postgresql_where=sa.text("unique_key IS NOT NULL AND unique_statuses IS NOT NULL"),
-)
-queued_owner_index = sa.Index(
-    "jobs_queued_owner",
-    jobs.c.owner,
-    postgresql_where=sa.text("owner IS NOT NULL AND status IN ('created', 'pending')"),
-)
-result_ttl_index = sa.Index(
-    "jobs_result_ttl",
-    jobs.c.finished_at,
-    postgresql_where=sa.text("result_ttl_seconds IS NOT NULL AND result IS NOT NULL"),
-)
-tags_index = sa.Index("jobs_tags", jobs.c.tags, postgresql_using="gin", postgresql_where=sa.text("tags IS NOT NULL"))
-metadata_index = sa.Index(
-    "jobs_metadata",
-    sa.func.metadata_pairs(jobs.c.metadata),
-    postgresql_using="gin",
-    postgresql_where=sa.text("metadata IS NOT NULL"),
 )
 child_index = sa.Index(
     "jobs_child_key",
@@ -205,9 +201,30 @@ child_index = sa.Index(
     postgresql_where=sa.text("parent_id IS NOT NULL"),
 )
 unfinished_child_index = sa.Index(
-    "jobs_unfinished_child",
-    jobs.c.parent_id,
-    postgresql_where=sa.text(f"parent_id IS NOT NULL AND status IN ({UNFINISHED_SQL})"),
+    "jobs_unfinished_child", jobs.c.parent_id, postgresql_where=sa.text("sought AND parent_id IS NOT NULL")
+)
+result_ttl_index = sa.Index(
+    "jobs_result_ttl", jobs.c.result_expires_at, postgresql_where=sa.text("result_expires_at IS NOT NULL")
+)
+tags_index = sa.Index("jobs_tags", jobs.c.tags, postgresql_using="gin", postgresql_where=sa.text("tags IS NOT NULL"))
+metadata_index = sa.Index(
+    "jobs_metadata",
+    sa.func.metadata_pairs(jobs.c.metadata),
+    postgresql_using="gin",
+    postgresql_where=sa.text("metadata IS NOT NULL"),
+)
+
+# How the jobs of dead nodes are found, at no cost for each job: one row a claim, whose jobs the history has. The truth
+# about a job's lease stands in the job; its claim's is never later. The view ``claimed`` shows each job of each claim.
+claims = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("claimed_at", _time, nullable=False),
+    sa.Column("lease_expires_at", _time, nullable=False),
+    sa.Column("node", sa.Text, nullable=False),
+    sa.Column("job_ids", ARRAY(sa.Uuid)),
+    sa.PrimaryKeyConstraint("lease_expires_at", "number", name="claims_pkey"),
 )
 
 # One row for all jobs that one statement moves along the same edge for the same reason. The view ``history`` shows one
@@ -225,8 +242,10 @@ history_batches = sa.Table(
     sa.Column("sequences", ARRAY(sa.Integer), nullable=False),
     sa.Column("attempts", ARRAY(sa.SmallInteger), nullable=False),
     sa.Column("older", ARRAY(sa.BigInteger), nullable=False),
+    sa.Column("lease_expires_at", _time),
     sa.CheckConstraint(edge_check(), name="history_edge"),
     sa.CheckConstraint(reason_check(), name="history_reason"),
+    sa.CheckConstraint("(to_status = 'running') = (lease_expires_at IS NOT NULL)", name="history_lease"),
     postgresql_partition_by="RANGE (at)",
 )
 history_index = sa.Index("history_number", history_batches.c.number)

@@ -86,7 +86,7 @@ FROM unnest([places integer], [ids uuid], [kinds text], [unique_keys text],
             AND child_index = wanted.child_index
         UNION ALL
         SELECT id FROM {jobs} WHERE kind = wanted.kind AND unique_key = wanted.unique_key
-            AND unique_statuses IS NULL AND status IN ({unfinished})
+            AND unique_statuses IS NULL AND sought
         LIMIT 1
      ) AS job
 """
@@ -140,10 +140,16 @@ _TAKE = """claimed AS (
               job.deadline, job.owner, job.parent_id, job.created_at, job.run_at, job.priority, job.transitions,
               job.older_history
 ), recorded AS (
-    INSERT INTO {history} (number, from_status, to_status, reason, actor, job_ids, sequences, attempts, older)
+    INSERT INTO {history} (number, from_status, to_status, reason, actor, job_ids, sequences, attempts, older,
+                           lease_expires_at)
     SELECT (SELECT number FROM step), 'pending', 'running', 'claimed', 'node:' || CAST(:node AS text),
-           array_agg(id), array_agg(transitions), array_agg(attempt), array_agg(older_history)
+           array_agg(id), array_agg(transitions), array_agg(attempt), array_agg(older_history),
+           now() + CAST(:lease AS float8) * interval '1 second'
     FROM claimed HAVING count(*) > 0
+    RETURNING number, at, lease_expires_at
+), watched AS (
+    INSERT INTO {claims} (number, claimed_at, lease_expires_at, node)
+    SELECT number, at, least(lease_expires_at, at + interval '1 minute'), CAST(:node AS text) FROM recorded
 )
 SELECT id, kind, queue, attempt, max_attempts, token, CAST(arguments AS text), timeout_seconds, deadline, owner,
        parent_id, created_at, CAST(extract(epoch FROM now() - run_at) AS float8)
@@ -168,16 +174,6 @@ WITH due AS MATERIALIZED (
 SELECT count(*) FROM promoted
 """
 
-
-# What a claim took whose answer got lost. No transition: the claim has recorded it.
-_ADOPT = """
-UPDATE {jobs} AS job SET lease_expires_at = now() + CAST(:lease AS float8) * interval '1 second'
-WHERE job.status = 'running' AND job.node = CAST(:node AS text)
-    AND NOT EXISTS (SELECT FROM unnest([ids uuid], [tokens bigint]) AS known (id, token)
-                    WHERE known.id = job.id AND known.token = job.token)
-RETURNING id, kind, queue, attempt, max_attempts, token, CAST(arguments AS text), timeout_seconds, deadline, owner,
-          parent_id, created_at, CAST(extract(epoch FROM started_at - run_at) AS float8)
-"""
 
 # The compare-and-set. One row comes back: which places were written, which parents to look at, what to announce.
 _APPLY = """
@@ -208,6 +204,8 @@ WITH step AS MATERIALIZED (
         waiting_on = change.waiting_on,
         lease_expires_at = NULL,
         finished_at = CASE WHEN change.target <> 'pending' THEN now() END,
+        result_expires_at = CASE WHEN change.target = 'completed' AND change.result IS NOT NULL
+                                 THEN now() + job.result_ttl_seconds * interval '1 second' END,
         stop_reason = CASE WHEN change.target <> 'pending' THEN change.reason END,
         result = change.result,
         error = CASE WHEN change.target IN ('failed', 'pending') THEN coalesce(change.error, job.error) END
@@ -241,7 +239,7 @@ UPDATE {jobs} AS parent
 SET waiting_on = NULL, run_at = greatest(parent.run_at, now()), delayed = parent.run_at > now(),
     turn = CASE WHEN parent.run_at <= now() THEN now() + parent.priority * {aging} END
 WHERE parent.id = ANY(CAST([ids uuid] AS uuid[])) AND parent.status = 'pending' AND parent.waiting_on = 'children'
-    AND NOT EXISTS (SELECT FROM {jobs} AS child WHERE child.parent_id = parent.id AND child.status IN ({unfinished}))
+    AND NOT EXISTS (SELECT FROM {jobs} AS child WHERE child.parent_id = parent.id AND child.sought)
 RETURNING parent.queue
 """
 
@@ -292,13 +290,6 @@ SELECT array_agg(id), (SELECT count(pg_notify('{channel}', 'runnable:' || queue)
     SELECT DISTINCT queue FROM changed) AS touched) FROM changed
 """
 
-_RENEW = """
-UPDATE {jobs} AS job SET lease_expires_at = now() + CAST(:lease AS float8) * interval '1 second'
-FROM unnest([ids uuid], [tokens bigint]) AS attempt (id, token)
-WHERE job.id = attempt.id AND job.token = attempt.token AND job.status = 'running'
-RETURNING job.id, job.token
-"""
-
 _PROGRESS = """
 UPDATE {jobs} AS job SET progress = attempt.progress
 FROM unnest([ids uuid], [tokens bigint], [reports json]) AS attempt (id, token, progress)
@@ -306,15 +297,9 @@ WHERE job.id = attempt.id AND job.token = attempt.token AND job.status = 'runnin
 RETURNING job.id, job.token
 """
 
-_EXPIRED = """
-(SELECT id, kind, queue, status, token, attempt, max_attempts, deadline, now() FROM {jobs}
- WHERE status = 'running' AND lease_expires_at < now()
- ORDER BY lease_expires_at LIMIT CAST(:limit AS integer) FOR NO KEY UPDATE SKIP LOCKED)
-"""
-
 _OVERDUE = """
 (SELECT id, kind, queue, status, token, attempt, max_attempts, deadline, now() FROM {jobs}
- WHERE status IN ('created', 'pending') AND deadline IS NOT NULL AND deadline <= now()
+ WHERE waiting AND deadline <= now()
  ORDER BY deadline LIMIT CAST(:limit AS integer) FOR NO KEY UPDATE SKIP LOCKED)
 """
 
@@ -361,7 +346,6 @@ class Statements:
         self.find_existing = self._statement(_FIND_EXISTING)
         self.claim = self._statement(_CLAIM)
         self.promote = self._statement(PROMOTE)
-        self.adopt = self._statement(_ADOPT)
         self.apply = self._statement(_APPLY)
         self.lock_parents = self._statement(_LOCK_PARENTS)
         self.wake_parents = self._statement(_WAKE_PARENTS)
@@ -372,9 +356,7 @@ class Statements:
         self.share_parents = self._statement(_SHARE_PARENTS)
         self.children_to_cancel = self._statement(_CHILDREN_TO_CANCEL)
         self.run_now = self._statement(_RUN_NOW)
-        self.renew = self._statement(_RENEW)
         self.progress = self._statement(_PROGRESS)
-        self.expired = self._statement(_EXPIRED)
         self.overdue = self._statement(_OVERDUE)
         self.copy_jobs = self._statement(_COPY_JOBS)
         self.begin_copy = self._statement(_BEGIN_COPY)
@@ -386,6 +368,8 @@ def names(schema: str, aging_seconds: float = DEFAULT_AGING_SECONDS) -> dict[str
     tables = (
         "jobs",
         "history_numbers",
+        "claims",
+        "claimed",
         "queues",
         "limits",
         "permits",

@@ -105,7 +105,7 @@ class TransitionWriter:
 
 
 def renewal(attempts: Sequence[AttemptKey], lease_seconds: float) -> dict[str, object]:
-    """Return the parameters of ``Statements.renew``, in the order of ids (against deadlocks)."""
+    """Return the parameters of ``LeaseStatements.renew``, in the order of ids (against deadlocks)."""
     ordered = sorted(attempts)
     return {
         "ids": plain_array([attempt.job_id.hex for attempt in ordered]),

@@ -12,6 +12,7 @@ import pytest
 from callboard.actors.jobs.decide import Transition
 from callboard.actors.jobs.state import Reason, Status
 from callboard.actors.jobs.types import AttemptKey
+from callboard.persistence.lease_statements import LeaseStatements
 from callboard.persistence.literals import plain_array
 from callboard.persistence.spawning import insert_columns
 from callboard.persistence.statements import Statement, Statements
@@ -44,6 +45,12 @@ SELECT CAST(lpad(to_hex(n), 32, '0') AS uuid), 'kind', 'busy', '{{}}', 3,
 FROM generate_series(0, {JOBS - 1}) AS n
 """
 
+_CLAIMS = """
+INSERT INTO callboard.claims (number, claimed_at, lease_expires_at, node, job_ids)
+SELECT newest_history, now(), min(lease_expires_at), 'node', array_agg(id)
+FROM callboard.jobs WHERE status = 'running' GROUP BY newest_history
+"""
+
 _HISTORY = f"""
 INSERT INTO callboard.history_batches (number, to_status, reason, actor, job_ids, sequences, attempts, older)
 SELECT batch, 'pending', 'spawned', 'test', ids, array_fill(1, ARRAY[1000]),
@@ -60,7 +67,8 @@ def connection(database_url: str) -> Iterator[Connection]:
         connection.execute("SET synchronous_commit = off")
         connection.execute(_JOBS.encode())
         connection.execute(_HISTORY.encode())
-        connection.execute("VACUUM ANALYZE callboard.jobs, callboard.history_batches")
+        connection.execute(_CLAIMS.encode())
+        connection.execute("VACUUM ANALYZE callboard.jobs, callboard.history_batches, callboard.claims")
         yield connection
 
 
@@ -88,7 +96,8 @@ def rows_read(plan: dict[str, Any]) -> float:
 
 
 def test_no_hot_statement_reads_more_than_its_jobs(connection: Connection) -> None:
-    sql = Statements("callboard")
+    sql, leases = Statements("callboard"), LeaseStatements("callboard")
+    claims = {"numbers": f"{{{RUNNING.start // 1000}}}"}
     attempts = [AttemptKey(UUID(int=number), 1) for number in RUNNING[:BATCH]]
     ids = {"ids": plain_array([attempt.job_id.hex for attempt in attempts])}
     ends = [Transition(key.job_id, Status.RUNNING, Status.COMPLETED, 1, Reason.SUCCEEDED) for key in attempts]
@@ -98,22 +107,25 @@ def test_no_hot_statement_reads_more_than_its_jobs(connection: Connection) -> No
         "claim of nothing": (sql.claim, {"queues": "{idle}", "limits": f"{{{BATCH}}}", "node": "n", "lease": 60.0}),
         "promote": (sql.promote, {"queues": "{busy,idle}", "limit": BATCH}),
         "apply": (sql.apply, columns(ends, "node:here")),
-        "renew": (sql.renew, renewal(attempts, 60.0)),
+        "renew": (leases.renew, renewal(attempts, 60.0)),
         "progress": (sql.progress, progress_columns({key: {"done": 1} for key in attempts})),
         "actual": (sql.actual, ids),
         "lock": (sql.lock_jobs, ids),
         "share": (sql.share_parents, ids),
         "children": (sql.children_to_cancel, ids),
         "wake": (sql.wake_parents, ids),
-        "expired": (sql.expired, {"limit": BATCH}),
+        "due": (leases.due, {"after": "-infinity", "number": 0, "limit": BATCH}),
+        "settle": (leases.settle, claims),
+        "expired": (leases.expired, claims | {"limit": BATCH}),
         "overdue": (sql.overdue, {"limit": BATCH}),
     }
     for name, (statement, parameters) in statements.items():
         plan = explained(connection, statement.native, parameters)
         tables = {node.get("Relation Name") for node in nodes(plan) if node["Node Type"] == "Seq Scan"}
         assert "jobs" not in tables, f"{name} reads all jobs: {plan}"
-        # Twice: where rows are found (and locked), and where they are changed.
-        assert rows_read(plan) <= 2 * BATCH + 10, f"{name} reads {rows_read(plan)} rows for {BATCH} jobs: {plan}"
+        # Twice: where rows are found (and locked), and where they are changed. Of rows that a filter throws away, plans
+        # show a rounded average.
+        assert rows_read(plan) <= 2.2 * BATCH, f"{name} reads {rows_read(plan)} rows for {BATCH} jobs: {plan}"
 
     # A batch of a thousand is some twenty pages long; all of them are 20,000.
     history = explained(connection, b"SELECT * FROM callboard.history_of(%(id)s)", {"id": UUID(int=ENDED // 2)})

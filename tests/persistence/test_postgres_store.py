@@ -21,6 +21,7 @@ from callboard.actors.jobs.types import Applied, AttemptKey, JobFilter, QueueDem
 from callboard.actors.ports import NoTelemetry
 from callboard.actors.settings import Settings
 from callboard.persistence.engine import make_sync_engine, sqlalchemy_url
+from callboard.persistence.lease_statements import LeaseStatements
 from callboard.persistence.postgres_store import PostgresStore
 from callboard.persistence.statements import Statement, Statements
 from callboard.persistence.writing import TransitionWriter, columns, progress_columns
@@ -484,8 +485,10 @@ async def test_hot_statements_read_by_index(store: PostgresStore, other: Native,
     jobs = await store.claim([QueueDemand("busy", 1_000)], node="here", lease_seconds=60)
     if analyzed:
         await other.execute("ANALYZE callboard.jobs")
-    sql = Statements("callboard")
+    sql, leases = Statements("callboard"), LeaseStatements("callboard")
     ids = {"ids": "{" + ",".join(str(job.id) for job in jobs) + "}"}
+    [(number,)] = await rows(other, "UPDATE callboard.claims SET lease_expires_at = now() RETURNING number")
+    claims = {"numbers": f"{{{number}}}"}
     batch = [Transition(job.id, Status.RUNNING, Status.COMPLETED, 1, Reason.SUCCEEDED) for job in jobs]
     plans = {
         "claim": await explained(
@@ -493,7 +496,7 @@ async def test_hot_statements_read_by_index(store: PostgresStore, other: Native,
         ),
         "apply": await explained(other, sql.apply, columns(batch, "node:here")),
         "renew": await explained(
-            other, sql.renew, {**ids, "tokens": "{" + ",".join(["1"] * len(jobs)) + "}", "lease": 60.0}
+            other, leases.renew, {**ids, "tokens": "{" + ",".join(["1"] * len(jobs)) + "}", "lease": 60.0}
         ),
         "progress": await explained(
             other, sql.progress, progress_columns({AttemptKey(job.id, job.token): {"done": 1} for job in jobs})
@@ -502,17 +505,29 @@ async def test_hot_statements_read_by_index(store: PostgresStore, other: Native,
         "lock": await explained(other, sql.lock_jobs, ids),
         "actual": await explained(other, sql.actual, ids),
         "wake": await explained(other, sql.wake_parents, ids),
-        "expired": await explained(other, sql.expired, {"limit": 100}),
+        "settle": await explained(other, leases.settle, claims),
+        "expired": await explained(other, leases.expired, {**claims, "limit": 100}),
         "overdue": await explained(other, sql.overdue, {"limit": 100}),
     }
     for name, plan in plans.items():
         assert "Seq Scan on jobs" not in plan, f"{name}:\n{plan}"
     assert "Index Scan using jobs_runnable" in plans["claim"]
-    assert "jobs_lease" in plans["expired"]
     [scan] = [line for line in plans["claim"].splitlines() if "Index Scan using jobs_runnable" in line]
     found = re.search(r"actual rows=([\d.]+) loops=(\d+)", scan)
     assert found is not None
     assert float(found[1]) * int(found[2]) == pytest.approx(500, abs=1), "the claim reads what it takes, and no more"
+
+
+async def test_an_end_writes_to_no_index(store: PostgresStore, other: Native) -> None:
+    await spawned(store, 200)
+    jobs = await claimed(store, 200)
+    ends = [outcome(job, Succeed(result="[1]")) for job in jobs]
+    async with other.transaction():
+        await other.execute(Statements("callboard").apply.native, columns(ends, "node:here"))
+        updates = await rows(
+            other, "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = 'jobs'"
+        )
+    assert updates == [(200, 200)]
 
 
 async def test_a_stale_key_is_not_renewed(store: PostgresStore) -> None:

@@ -53,6 +53,7 @@ def squeezed(sql: str) -> str:
     return " ".join(sql.split()).replace("( ", "(").replace(" )", ")")
 
 
+@pytest.mark.filterwarnings("ignore:Can't validate argument 'dialect_options'")  # of a constraint that is NOT VALID
 def test_the_migration_is_what_the_metadata_says(database_url: str) -> None:
     def ours(name: str | None, kind: str, parents: object) -> bool:
         partition_or_version = r"history_(default|\d{4}w\d\d)|schema_version"
@@ -144,9 +145,9 @@ def insert_history(
 ) -> None:
     connection.execute(
         "INSERT INTO callboard.history_batches"
-        " (number, at, from_status, to_status, reason, actor, job_ids, sequences, attempts, older)"
-        " VALUES (1, %s, %s, %s, %s, 'test', %s, '{1}', '{1}', '{NULL}')",
-        [at, source, target, reason, [uuid7()]],
+        " (number, at, from_status, to_status, reason, actor, job_ids, sequences, attempts, older, lease_expires_at)"
+        " VALUES (1, %s, %s, %s, %s, 'test', %s, '{1}', '{1}', '{NULL}', CASE WHEN %s THEN now() END)",
+        [at, source, target, reason, [uuid7()], target == Status.RUNNING],
     )
 
 
@@ -178,6 +179,16 @@ def test_a_batch_has_as_many_of_each_column_as_jobs(connection: Connection) -> N
             "INSERT INTO callboard.history_batches"
             " (number, to_status, reason, actor, job_ids, sequences, attempts, older)"
             " VALUES (1, 'pending', 'spawned', 'test', %s, '{1}', '{1,1}', '{NULL}')",
+            [[uuid7()]],
+        )
+
+
+def test_claims_of_workers_that_know_of_no_claims_are_refused(connection: Connection) -> None:
+    with pytest.raises(pg.CheckViolation, match="history_lease"):
+        connection.execute(
+            "INSERT INTO callboard.history_batches"
+            " (number, from_status, to_status, reason, actor, job_ids, sequences, attempts, older)"
+            " VALUES (1, 'pending', 'running', 'claimed', 'test', %s, '{1}', '{1}', '{NULL}')",
             [[uuid7()]],
         )
 
