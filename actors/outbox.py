@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from .jobs.decide import Transition
 from .jobs.types import Applied, Refused
+
+_log = logging.getLogger(__name__)
 
 Answer: TypeAlias = Applied | Refused | Exception
 """What became of a transition; an exception where the database does not accept what it carries."""
@@ -53,10 +56,16 @@ class Outbox:
         return self._taken
 
     def answer(self, answers: Sequence[Answer]) -> None:
-        """Tell the writers of the taken writes what became of them, in order."""
+        """Tell the writers of the taken writes what became of them, in order.
+
+        One that raises keeps its defect to itself: the others must hear of theirs.
+        """
         taken, self._taken = self._taken, []
         for write, answer in zip(taken, answers, strict=True):
-            write.on_answer(answer)
+            try:
+                write.on_answer(answer)
+            except Exception:  # noqa: BLE001 - see above
+                _log.exception("a defect where the answer to a write of job %s is heard", write.transition.job_id)
 
     def untake(self) -> None:
         """Put what was taken back to the front. Writing it again is safe: a compare-and-set happens once."""

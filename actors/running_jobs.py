@@ -15,6 +15,9 @@ from .slots import Slots
 class JobHandle(Protocol):
     """Where messages to a job's actor go."""
 
+    def is_alive(self) -> bool:
+        """Tell whether the actor is there: not any more when the attempt's last transition is on its way."""
+
     def send(self, message: StopAttempt) -> None:
         """Deliver a message; never raises."""
 
@@ -60,7 +63,7 @@ class RunningJobs:
         newest = self._newest.setdefault(claimed.id, attempt)
         if newest is not attempt:
             token, older = newest
-            older.send(StopAttempt(StopCause.LOST))
+            _tell(older, StopAttempt(StopCause.LOST))
             self._taken_over[AttemptKey(claimed.id, token)] = older
             self._newest[claimed.id] = attempt
         self._kinds[claimed.kind] = self._kinds.get(claimed.kind, 0) + 1
@@ -105,7 +108,7 @@ class RunningJobs:
         """Tell a job's actor to stop its attempt; False if the job does not run here."""
         newest = self._newest.get(job_id)
         if newest is not None:
-            newest[1].send(message)
+            _tell(newest[1], message)
         return newest is not None
 
     def stop_attempts(self, attempts: Iterable[AttemptKey], message: StopAttempt) -> None:
@@ -113,15 +116,21 @@ class RunningJobs:
         for attempt in attempts:
             newest = self._newest.get(attempt.job_id)
             if newest is not None and newest[0] == attempt.token:
-                newest[1].send(message)
+                _tell(newest[1], message)
             elif attempt in self._taken_over:
-                self._taken_over[attempt].send(message)
+                _tell(self._taken_over[attempt], message)
 
     def stop_all(self, message: StopAttempt) -> None:
         """Tell every job's actor to stop its attempt."""
         for handle in [*(handle for _, handle in self._newest.values()), *self._taken_over.values()]:
-            handle.send(message)
+            _tell(handle, message)
 
     async def wait_empty(self) -> None:
         """Return when no job runs."""
         await self._empty.wait()
+
+
+def _tell(handle: JobHandle, message: StopAttempt) -> None:
+    """Send a message, unless it comes too late: the database then decides who was first."""
+    if handle.is_alive():
+        handle.send(message)

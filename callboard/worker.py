@@ -17,9 +17,9 @@ from callboard.actors.executors.event_loop import EventLoopExecutor
 from callboard.actors.executors.process import ProcessExecutor, available_cores
 from callboard.actors.executors.process_limits import ProcessLimits
 from callboard.actors.executors.thread import ThreadExecutor
-from callboard.actors.jobs.actor import JobEnvironment
 from callboard.actors.jobs.decide import Policy
 from callboard.actors.jobs.definition import JobRegistry
+from callboard.actors.jobs.environment import JobEnvironment
 from callboard.actors.jobs.messages import StopAttempt, StopCause
 from callboard.actors.jobs.spawning import Spawnable, Spawning
 from callboard.actors.jobs.state import Reason

@@ -2,41 +2,35 @@
 
 ::
 
-    running ──code finished──────────────▶ writing ──answer──▶ gone
-       │                                      ▲
+    running ──code finished──────────────────▶ gone, its last transition in the outbox
+       │                                        ▲
        └─stop──▶ stopping ──finished or grace over
                      └──(cancelled, lost: nothing left to write)──▶ gone
 
-The slot is free, the lease let go and the caller told only after COMMIT.
+What the outbox holds is beyond recall: no message could change it any more. The slot is free, the lease let go and the
+caller told when it is answered, after COMMIT: see ``settlement.py``.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, assert_never
 
 from callboard.actors.actor import EventActor
-from callboard.actors.clock import Clock
-from callboard.actors.errors import InvalidTransition, JobNotFound, StaleAttempt
-from callboard.actors.executors.base import Execution, Executor
-from callboard.actors.outbox import Answer, Outbox, Write
-from callboard.actors.ports import AttemptKeeper, Telemetry
-from callboard.actors.progress import ProgressBoard
-from callboard.actors.retry import WaitStrategy, next_delay_seconds
-from callboard.actors.running_jobs import RunningJobs
-from callboard.actors.waiters import Waiters
+from callboard.actors.executors.base import Execution
+from callboard.actors.outbox import Write
+from callboard.actors.retry import next_delay_seconds
 
 from .call import Call, Outcome, was_cancelled
-from .context import ContextServices, JobContext
-from .decide import Event, Fail, Policy, SoftStop, Succeed, TimeOut, Transition, UnknownKind, decide, succeed
-from .definition import JobDefinition, JobRegistry
-from .ended import Ended
+from .context import JobContext
+from .decide import Event, Fail, SoftStop, Succeed, TimeOut, UnknownKind, decide, succeed
+from .definition import JobDefinition
+from .environment import JobEnvironment
 from .failure import describe, plain_error
 from .interpret import interpret
 from .messages import (
     CodeFinished,
+    CodeNotStarted,
     CodeStarted,
     GraceOver,
     JobMessage,
@@ -44,43 +38,16 @@ from .messages import (
     ReportStored,
     StopAttempt,
     StopCause,
-    Written,
 )
+from .settlement import Settlement
 from .state import Reason, Status
-from .types import Applied, AttemptKey, ClaimedJob, Refused
+from .types import AttemptKey, ClaimedJob
 
 _log = logging.getLogger(__name__)
 
-_REFUSALS = {
-    "stale": StaleAttempt.__name__,
-    "invalid": InvalidTransition.__name__,
-    "missing": JobNotFound.__name__,
-}
-"""What a refused write is called, by its cause."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobEnvironment:
-    """What all job actors of a runtime share."""
-
-    registry: JobRegistry
-    executors: Mapping[str, Executor]
-    services: ContextServices
-    outbox: Outbox
-    running: RunningJobs
-    waiters: Waiters
-    progress: ProgressBoard
-    keeper: AttemptKeeper
-    telemetry: Telemetry
-    clock: Clock
-    policy: Policy
-    retry: WaitStrategy
-    cancel_grace_seconds: float
-    result_limit_bytes: int
-
 
 class JobActor(EventActor):
-    """Runs one attempt of one job, from claim to commit.
+    """Runs one attempt of one job, from the claim until its last transition is on its way.
 
     If this actor itself crashes (a defect of ours), its slot is freed and its lease expires: the rescue then counts the
     attempt and gives the job to somebody else.
@@ -96,7 +63,6 @@ class JobActor(EventActor):
         self._execution: Execution | None = None
         self._stop_cause: StopCause | None = None
         self._event: Event | None = None
-        self._transition: Transition | None = None
         self._started = environment.clock.monotonic()
         self._holds = True
 
@@ -118,7 +84,7 @@ class JobActor(EventActor):
             self._start_code(self._definition)
         except Exception as exception:  # noqa: BLE001 - no thread left, say: the attempt has failed, the worker goes on
             _log.exception("job %s (%s) cannot be started", self._claimed.id, self._claimed.kind)
-            self._write(Fail(describe(exception), self._draw_retry_delay(exception)))
+            self.actor_ref.send(CodeNotStarted(exception))
 
     def _start_code(self, definition: JobDefinition[..., Any]) -> None:
         claimed, environment = self._claimed, self._environment
@@ -130,7 +96,7 @@ class JobActor(EventActor):
         on_start = _nothing if claimed.timeout_seconds is None else self._tell_started
         self._execution = environment.executors[definition.executor].start(call, on_start, self._tell_finished)
 
-    # Called by others: each sends a message to this actor. The first two from any thread.
+    # Called by the executor, in any thread
 
     def _tell_started(self) -> None:
         self.actor_ref.send(CodeStarted())
@@ -138,18 +104,15 @@ class JobActor(EventActor):
     def _tell_finished(self, outcome: Outcome) -> None:
         self.actor_ref.send(CodeFinished(outcome))
 
-    def _tell_written(self, answer: Answer) -> None:
-        self.actor_ref.send(Written(answer))
-
     def on_receive(self, message: JobMessage) -> None:
         """Take the next step."""
         match message:
             case CodeFinished(outcome):
                 self._code_finished(outcome)
-            case Written(answer):
-                self._answered(answer)
             case CodeStarted():
                 self._code_started()
+            case CodeNotStarted(exception):
+                self._write(Fail(describe(exception), self._draw_retry_delay(exception)))
             case StopAttempt(cause):
                 self._stop_attempt(cause)
             case GraceOver():
@@ -165,7 +128,7 @@ class JobActor(EventActor):
         """Free what the attempt still holds, and let its code end: this actor crashed, was killed, or shut down."""
         if not self._holds:
             return
-        if self._execution is not None and self._transition is None:
+        if self._execution is not None and self._event is None:
             self._ask_code_to_end(self._execution)
         self._environment.running.crashed(self._claimed)
         self._let_go()
@@ -262,59 +225,16 @@ class JobActor(EventActor):
         environment, event = self._environment, self._event
         if event is None:
             raise AssertionError("nothing has happened that could be written")
-        self._transition = (
+        transition = (
             succeed(self._claimed, event)
             if type(event) is Succeed
             else decide(self._claimed, event, environment.policy, environment.clock.now())
         )
-        environment.outbox.put(Write(self._transition, self._tell_written))
-
-    def _answered(self, answer: Answer) -> None:
-        transition = self._transition
-        if transition is None:
-            raise AssertionError("an answer without a transition")
-        match answer:
-            case Applied():
-                self._applied(transition)
-            case Refused(cause=cause, actual_status=actual):
-                self._environment.telemetry.transition_refused(Status.RUNNING, transition.to_status, cause)
-                _log.warning(
-                    "%s: job %s (%s): %s of the attempt with token %d refused, the job is %s; another attempt or a "
-                    "cancel was first",
-                    _REFUSALS[cause],
-                    self._claimed.id,
-                    self._claimed.kind,
-                    transition.to_status,
-                    transition.token,
-                    actual,
-                )
-                self._let_go()
-                self.actor_inbox.end_after_message()
-            case Exception():
-                self._not_storable(answer, transition)
-
-    def _applied(self, transition: Transition) -> None:
-        environment, claimed = self._environment, self._claimed
-        run_seconds = environment.clock.monotonic() - self._started
-        environment.telemetry.attempt_ended(
-            claimed.kind, claimed.queue, transition.to_status, transition.reason, run_seconds
+        self._holds = False
+        environment.outbox.put(
+            Write(transition, Settlement(self._claimed, transition, self._started, environment).answered)
         )
-        if claimed.id in environment.waiters and transition.to_status.is_terminal:
-            ended = Ended(
-                claimed.id, claimed.kind, transition.to_status, transition.result, transition.reason, transition.error
-            )
-            environment.waiters.ended(ended)
-        self._let_go()
         self.actor_inbox.end_after_message()
-
-    def _not_storable(self, exception: Exception, transition: Transition) -> None:
-        if transition.reason is Reason.NOT_RETRYABLE:
-            raise exception  # not even the plain error could be stored: crash, and let the lease expire
-        _log.error(
-            "job %s (%s): its outcome cannot be stored", self._claimed.id, self._claimed.kind, exc_info=exception
-        )
-        self._event = Fail(describe(exception), 0.0, retryable=False)
-        self._put()
 
     def _stopped_for_others(self, cause: StopCause) -> None:
         environment, claimed = self._environment, self._claimed
@@ -328,10 +248,7 @@ class JobActor(EventActor):
 
     def _let_go(self) -> None:
         self._holds = False
-        environment = self._environment
-        environment.progress.forget(self._attempt)
-        environment.keeper.discard((self._attempt,))
-        environment.running.remove(self._claimed)
+        self._environment.let_go(self._claimed, self._attempt)
 
 
 def _nothing() -> None:

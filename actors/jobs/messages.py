@@ -5,8 +5,6 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import NamedTuple, TypeAlias
 
-from callboard.actors.outbox import Answer
-
 from .call import Outcome
 
 
@@ -25,6 +23,12 @@ class StopCause(Enum):
 
 class CodeStarted(NamedTuple):
     """The executor began to run the function."""
+
+
+class CodeNotStarted(NamedTuple):
+    """The executor could not take the function."""
+
+    exception: Exception
 
 
 class CodeFinished(NamedTuple):
@@ -53,10 +57,6 @@ class ReportStored(NamedTuple):
     """The attempt's last progress report is stored."""
 
 
-class Written(NamedTuple):
-    """The database answered the last transition."""
-
-    answer: Answer
-
-
-JobMessage: TypeAlias = KindUnknownFor | CodeStarted | CodeFinished | StopAttempt | GraceOver | ReportStored | Written
+JobMessage: TypeAlias = (
+    KindUnknownFor | CodeStarted | CodeNotStarted | CodeFinished | StopAttempt | GraceOver | ReportStored
+)

@@ -8,7 +8,8 @@ from typing import TypeAlias
 from callboard.actors.actor import EventActor
 from callboard.actors.ref import EventRef
 
-from .actor import JobActor, JobEnvironment
+from .actor import JobActor
+from .environment import JobEnvironment
 from .types import ClaimedJob
 
 StartJob: TypeAlias = Callable[[ClaimedJob], EventRef[JobActor]]

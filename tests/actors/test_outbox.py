@@ -102,3 +102,17 @@ def test_over_any_life_each_write_is_answered_once_and_in_order(life: list[str],
     outbox.untake()
     outbox.answer([applied(number) for number in numbers(outbox.take(put))])
     assert answers == [applied(number) for number in range(put)]
+
+
+def test_a_defect_where_one_answer_is_heard_keeps_none_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    def deaf(answer: Answer) -> None:
+        raise ZeroDivisionError("a defect of ours")
+
+    outbox, answers = Outbox(), []  # type: tuple[Outbox, list[Answer]]
+    for number in range(3):
+        outbox.put(write(number, answers)._replace(**({"on_answer": deaf} if number == 1 else {})))
+    outbox.take(3)
+    outbox.answer([applied(0), applied(1), applied(2)])
+    assert answers == [applied(0), applied(2)]
+    assert "a defect of ours" in caplog.text
+    assert len(outbox) == 0

@@ -18,7 +18,13 @@ class Handle:
     def __init__(self) -> None:
         self.messages: list[StopAttempt] = []
 
+        self.alive = True
+
+    def is_alive(self) -> bool:
+        return self.alive
+
     def send(self, message: StopAttempt) -> None:
+        assert self.alive
         self.messages.append(message)
 
 
@@ -96,3 +102,15 @@ async def test_waiting_for_the_last_job(running: RunningJobs) -> None:
     assert not waiting.done()
     running.remove(claimed(OTHER_ID))
     await waiting
+
+
+def test_who_has_ended_is_told_nothing_but_still_counts(running: RunningJobs) -> None:
+    handle = Handle()
+    running.add(claimed(), handle)
+    handle.alive = False
+    assert running.stop_job(JOB_ID, STOP)
+    running.stop_all(STOP)
+    running.stop_attempts([AttemptKey(JOB_ID, claimed().token)], STOP)
+    running.add(claimed(token=claimed().token + 1), Handle())
+    assert handle.messages == []
+    assert len(running) == 2

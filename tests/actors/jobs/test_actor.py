@@ -8,10 +8,11 @@ import pykka
 import pytest
 
 from callboard.actors.errors import StoreUnavailable
-from callboard.actors.jobs.actor import JobActor, JobEnvironment
+from callboard.actors.jobs.actor import JobActor
 from callboard.actors.jobs.call import Call, Raised, Returned
 from callboard.actors.jobs.decide import Policy
 from callboard.actors.jobs.definition import JobRegistry, job
+from callboard.actors.jobs.environment import JobEnvironment
 from callboard.actors.jobs.messages import StopAttempt, StopCause
 from callboard.actors.jobs.state import Reason, Status
 from callboard.actors.jobs.supervisor import JobSupervisor, StartJob
@@ -133,7 +134,7 @@ class Stage:
         return self.job
 
     async def stop(self, cause: StopCause) -> None:
-        self.ref.send(StopAttempt(cause))
+        assert self.running.stop_job(self.job.id, StopAttempt(cause))
         await settle()
 
     async def end(self, outcome: Returned | Raised) -> None:
@@ -155,7 +156,7 @@ class Stage:
         attempt = AttemptKey(self.job.id, self.job.token)
         free = self.running.slots.used["default"] == 0 and not len(self.running)
         assert (self.keeper.discarded == [attempt]) == free
-        assert self.ref.is_alive() != free
+        assert not (free and self.ref.is_alive())
         return free
 
 
@@ -177,6 +178,7 @@ async def test_the_slot_is_free_after_the_commit_and_not_before(stage: Stage) ->
     await stage.end(Returned('"done"'))
     assert stage.written() == [(Status.COMPLETED, Reason.SUCCEEDED)]
     assert not stage.gone
+    assert not stage.ref.is_alive()
     assert not wait.done()
     await stage.answer()
     assert stage.gone
@@ -274,6 +276,7 @@ async def test_a_cancel_during_the_write_lets_the_database_decide(stage: Stage) 
     await stage.answer(REFUSED)
     assert stage.gone
     assert stage.telemetry.refused == ["invalid"]
+    assert not stage.system.dead_letters.counts()
 
 
 @pytest.mark.parametrize(
@@ -339,17 +342,44 @@ async def test_an_outcome_that_cannot_be_stored_fails_the_job(stage: Stage) -> N
     assert stage.gone
 
 
-@pytest.mark.parametrize("defect", ["unstorable twice", "telemetry"])
-async def test_a_crash_of_the_actor_frees_what_it_held(stage: Stage, defect: str) -> None:
+async def test_an_attempt_whose_plain_error_cannot_be_stored_either_is_left_to_its_lease(stage: Stage) -> None:
     await stage.start()
-    stage.telemetry.broken = defect == "telemetry"
     await stage.end(Returned("1"))
-    if defect == "unstorable twice":
-        await stage.answer(ValueError("no"))
-        await stage.answer(ValueError("not this either"))
-    else:
-        await stage.answer()
+    await stage.answer(ValueError("no"))
+    await stage.answer(ValueError("not this either"))
     assert stage.gone
+    assert stage.running.accounted() == [AttemptKey(stage.job.id, stage.job.token)]
+
+
+async def test_a_defect_after_the_commit_frees_what_the_attempt_held(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stage.start()
+    stage.telemetry.broken = True
+    await stage.end(Returned("1"))
+    await stage.answer()
+    assert stage.gone
+    assert "a defect of ours" in caplog.text
+
+
+async def test_a_crash_of_the_actor_frees_what_it_held(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    await stage.start()
+    monkeypatch.setattr(JobActor, "_interpret", lambda self, outcome: 1 / 0)
+    await stage.end(Returned("1"))
+    assert (stage.written(), stage.gone) == ([], True)
+    assert stage.running.accounted() == [AttemptKey(stage.job.id, stage.job.token)]
+
+
+@pytest.mark.parametrize("how", ["kill", "shutdown"])
+async def test_a_transition_that_is_on_its_way_outlives_the_supervisor(stage: Stage, how: str) -> None:
+    await stage.start()
+    await stage.end(Returned("1"))
+    getattr(stage.supervisor, how)()
+    await settle()
+    assert not stage.gone
+    await stage.answer()
+    assert stage.gone
+    assert stage.running.accounted() == []
 
 
 @pytest.mark.parametrize("how", ["kill", "shutdown", "stop"])
