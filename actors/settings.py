@@ -156,6 +156,9 @@ class Settings(BaseSettings):
     llm_batch_window_seconds: Seconds = Field(
         60, description="How long requests of jobs wait at most for others, to be sent as one batch."
     )
+    llm_batch_resubmissions: Annotated[int, Ge(0), Le(10)] = Field(
+        1, description="How often a job's request is sent again that expired, or failed by the provider's own fault."
+    )
     llm_request_timeout_seconds: Seconds = Field(60.0, description="Timeout of one request to a provider.")
     streaming_queue_max_size: Count = Field(1, description="Bound of a streaming queue.")
     request_size_limit_bytes: Bytes = Field(256 * 2**20, description="Largest request.")

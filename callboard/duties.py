@@ -85,7 +85,9 @@ def _batch_poller(
 ) -> Duty:
     interval_seconds = settings.poll_running_llm_batches_interval_seconds
     policy = PollPolicy(
-        interval_seconds=interval_seconds, lookback_seconds=settings.batch_job_polling_lookback_weeks * WEEK_SECONDS
+        interval_seconds=interval_seconds,
+        lookback_seconds=settings.batch_job_polling_lookback_weeks * WEEK_SECONDS,
+        resubmissions=settings.llm_batch_resubmissions,
     )
     how = PollerSettings(policy, settings.batch_job_polling_batch_size, settings.llm_request_timeout_seconds)
 

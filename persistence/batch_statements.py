@@ -52,7 +52,7 @@ SET status = outcome.status, result = outcome.result, error = outcome.error, upd
 FROM unnest([positions integer], [statuses text], [results json], [errors json])
     AS outcome (position, status, result, error)
 WHERE item.batch_id = :id AND item.position = outcome.position AND item.status = 'pending'
-RETURNING item.status
+RETURNING item.status, item.position
 """
 
 _KEEP_STRAYS = """
@@ -70,6 +70,7 @@ WHERE id = :id
 _SETTLE_REST = """
 UPDATE {items} SET status = :status, error = CAST(:error AS json), updated_at = now()
 WHERE batch_id = :id AND status = 'pending'
+RETURNING position
 """
 
 # Without positions all that was pending has been settled. Locked in one order, and before they are woken: a job that is
@@ -80,6 +81,13 @@ WHERE job.status IN ('pending', 'running') AND job.id IN (
     SELECT request.job_id FROM {requests} AS request WHERE request.batch_id = :id
         AND (CAST(:positions AS text) IS NULL OR request.position = ANY(CAST(CAST(:positions AS text) AS integer[]))))
 ORDER BY job.id FOR NO KEY UPDATE
+"""
+
+# Of those jobs only, and after they are locked: whoever asks locks his job first, too.
+_PUT_BACK = """
+UPDATE {requests} AS request SET batch_id = NULL, position = NULL, resubmissions = request.resubmissions + 1
+WHERE request.batch_id = :id AND request.job_id = ANY(CAST([ids uuid] AS uuid[]))
+    AND request.position = ANY(CAST([positions integer] AS integer[])) AND request.resubmissions < :most
 """
 
 _FINISH = """
@@ -172,6 +180,7 @@ class BatchStatements:
         self.count_collected = compiled(_COUNT_COLLECTED)
         self.settle_rest = compiled(_SETTLE_REST)
         self.lock_askers = compiled(_LOCK_ASKERS)
+        self.put_back = compiled(_PUT_BACK)
         self.finish = compiled(_FINISH)
         self.request_cancel = compiled(_REQUEST_CANCEL)
         self.get = compiled(_GET)

@@ -140,6 +140,7 @@ class PostgresBatches:
         strays: Sequence[Stray],
         *,
         ended_as: BatchStatus,
+        resubmissions: int = 0,
         term: int | None = None,
     ) -> Collected:
         """Record outcomes, each item's first one only; end the batch with the last."""
@@ -166,17 +167,21 @@ class PostgresBatches:
                 if batch is None or batch.status.is_terminal:
                     return _NOTHING
                 updated: Counter[ItemStatus] = Counter()
+                put_back = 0
                 if ordered:
                     cursor = await connection.execute(self._sql.collect.native, parameters)
-                    updated.update(ItemStatus(status) for (status,) in await cursor.fetchall())
-                    await self._wake_askers(connection, batch_id, positions)
+                    settled = await cursor.fetchall()
+                    updated.update(ItemStatus(status) for status, _ in settled)
+                    again = [position for _, position in settled if first[position].again]
+                    most = 0 if batch.cancel_requested else resubmissions
+                    put_back = await self._wake_askers(connection, batch_id, positions, again, most)
                 kept = (await connection.execute(self._sql.keep_strays.native, others)).rowcount if strays else 0
                 left = batch.total_items - batch.collected_items - updated.total()
                 counts = {"id": batch_id, "updated": updated.total(), "strays": kept}
                 await connection.execute(self._sql.count_collected.native, counts)
                 if left:
-                    return Collected(updated, left, None)
-                return Collected(updated, 0, await self._finish(connection, batch, ended_as, None))
+                    return Collected(updated, left, None, put_back)
+                return Collected(updated, 0, await self._finish(connection, batch, ended_as, None), put_back)
 
         return await self._run("collect_batch", body)
 
@@ -187,6 +192,7 @@ class PostgresBatches:
         *,
         leftover: ItemStatus,
         error: str | None,
+        resubmissions: int = 0,
         term: int | None = None,
     ) -> Collected:
         """End a batch as it is."""
@@ -200,25 +206,38 @@ class PostgresBatches:
                 if batch is None or batch.status.is_terminal:
                     return _NOTHING
                 parameters = {"id": batch_id, "status": leftover, "error": item_error}
-                updated = (await connection.execute(self._sql.settle_rest.native, parameters)).rowcount
-                await self._wake_askers(connection, batch_id, None)
-                counts = {"id": batch_id, "updated": updated, "strays": 0}
+                cursor = await connection.execute(self._sql.settle_rest.native, parameters)
+                settled = [position for (position,) in await cursor.fetchall()]
+                most = 0 if batch.cancel_requested else resubmissions
+                put_back = await self._wake_askers(connection, batch_id, None, settled, most)
+                counts = {"id": batch_id, "updated": len(settled), "strays": 0}
                 await connection.execute(self._sql.count_collected.native, counts)
-                return Collected({leftover: updated}, 0, await self._finish(connection, batch, status, message))
+                ended = await self._finish(connection, batch, status, message)
+                return Collected({leftover: len(settled)}, 0, ended, put_back)
 
         return await self._run("end_batch", body)
 
-    async def _wake_askers(self, connection: _Native, batch_id: UUID, positions: str | None) -> None:
-        """Queue the jobs that have waited for what was just settled, in the same transaction."""
+    async def _wake_askers(
+        self, connection: _Native, batch_id: UUID, positions: str | None, again: Sequence[int], most: int
+    ) -> int:
+        """Queue the jobs that have waited for what was just settled; put back first what is worth another try.
+
+        All in the same transaction. Returns how many requests were put back.
+        """
         cursor = await connection.execute(self._sql.lock_askers.native, {"id": batch_id, "positions": positions})
-        askers = [job_id.hex for (job_id,) in await cursor.fetchall()]
-        if not askers:
-            return
-        cursor = await connection.execute(self._jobs.wake_askers.native, {"ids": plain_array(askers)})
+        askers = plain_array([job_id.hex for (job_id,) in await cursor.fetchall()])
+        if askers == plain_array([]):
+            return 0
+        put_back = 0
+        if again and most:
+            values = {"id": batch_id, "ids": askers, "positions": plain_array(map(str, again)), "most": most}
+            put_back = (await connection.execute(self._sql.put_back.native, values)).rowcount
+        cursor = await connection.execute(self._jobs.wake_askers.native, {"ids": askers})
         queues = {queue for (queue,) in await cursor.fetchall()}
         if queues:
             payloads = text_array([f"runnable:{queue}" for queue in sorted(queues)])
             await connection.execute(self._jobs.notify.native, {"payloads": payloads})
+        return put_back
 
     async def _finish(
         self, connection: _Native, batch: BatchRecord, ended_as: BatchStatus, error: str | None

@@ -35,10 +35,18 @@ class MemoryBatches:
         clock: the "database's" clock.
         announce: tells those who wait that a batch has changed.
         require_term: refuses the writes of a leader whose term is over.
+        put_back: puts the requests of jobs at these places of a batch back, each so often at most; returns how many.
     """
 
-    def __init__(self, clock: Clock, announce: Callable[[UUID], None], require_term: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        announce: Callable[[UUID], None],
+        require_term: Callable[[int], None],
+        put_back: Callable[[UUID, Collection[int], int], int],
+    ) -> None:
         self._require_term = require_term
+        self._put_back = put_back
         self._clock = clock
         self._announce = announce
         self._batches: dict[UUID, BatchRecord] = {}
@@ -155,6 +163,7 @@ class MemoryBatches:
         strays: Sequence[Stray],
         *,
         ended_as: BatchStatus,
+        resubmissions: int = 0,
         term: int | None = None,
     ) -> Collected:
         """Record outcomes, each item's first one only; end the batch with the last."""
@@ -163,13 +172,16 @@ class MemoryBatches:
             return _NOTHING
         known = self._outcomes[batch_id]
         updated: Counter[ItemStatus] = Counter()
+        again: list[int] = []
         for outcome in outcomes:
             if outcome.position not in known:
                 known[outcome.position] = outcome
                 updated[outcome.status] += 1
+                again += [outcome.position] * outcome.again
         for stray in strays:
             self._strays[batch_id].setdefault(stray.wire_id, stray)
-        return self._settled(batch, updated, ended_as, None)
+        put_back = self._put_back(batch_id, again, 0 if batch.cancel_requested else resubmissions)
+        return self._settled(batch, updated, ended_as, None, put_back)
 
     async def end(
         self,
@@ -178,6 +190,7 @@ class MemoryBatches:
         *,
         leftover: ItemStatus,
         error: str | None,
+        resubmissions: int = 0,
         term: int | None = None,
     ) -> Collected:
         """End a batch as it is."""
@@ -188,10 +201,11 @@ class MemoryBatches:
         known = self._outcomes[batch_id]
         rest = [position for position in range(batch.total_items) if position not in known]
         known.update({position: Outcome(position, leftover, None, item_error) for position in rest})
-        return self._settled(batch, Counter({leftover: len(rest)}), status, error)
+        put_back = self._put_back(batch_id, rest, 0 if batch.cancel_requested else resubmissions)
+        return self._settled(batch, Counter({leftover: len(rest)}), status, error, put_back)
 
     def _settled(
-        self, batch: BatchRecord, updated: Counter[ItemStatus], ended_as: BatchStatus, error: str | None
+        self, batch: BatchRecord, updated: Counter[ItemStatus], ended_as: BatchStatus, error: str | None, put_back: int
     ) -> Collected:
         now = self._clock.now()
         collected = len(self._outcomes[batch.id])
@@ -202,10 +216,10 @@ class MemoryBatches:
             provider_ended_at=batch.provider_ended_at or now,
         )
         if collected < batch.total_items:
-            return Collected(updated, batch.total_items - collected, None)
+            return Collected(updated, batch.total_items - collected, None, put_back)
         status = final_status(batch.status, ended_as, cancel_requested=batch.cancel_requested)
         self._change(batch, status=status, finished_at=now, polled_at=now, failures=0, last_error=error)
-        return Collected(updated, 0, status)
+        return Collected(updated, 0, status, put_back)
 
     async def request_cancel(self, batch_id: UUID, *, actor: str) -> tuple[BatchRecord, bool] | None:
         """Cancel a batch."""

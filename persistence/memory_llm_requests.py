@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -24,6 +24,7 @@ class _Request:
     params: str
     batch_id: UUID | None = None
     position: int = 0
+    resubmissions: int = 0
 
 
 class MemoryLlmRequests:
@@ -99,6 +100,21 @@ class MemoryLlmRequests:
         for item, request in zip(items, waiting, strict=False):
             request.batch_id, request.position = batch_id, item.position
         return len(items)
+
+    def put_back(self, batch_id: UUID, positions: Collection[int], most: int) -> int:
+        """Let requests that have no answer in a batch be gathered again, each so often at most; return how many."""
+        places = set(positions)
+        found = [
+            request
+            for job_id in self.askers(batch_id)
+            if (job := self._job(job_id)) is not None and not job.status.is_terminal
+            for request in self._requests[job_id].values()
+            if request.batch_id == batch_id and request.position in places and request.resubmissions < most
+        ]
+        for request in found:
+            request.batch_id, request.position = None, 0
+            request.resubmissions += 1
+        return len(found)
 
     def askers(self, batch_id: UUID) -> list[UUID]:
         """Return the jobs whose requests are in a batch."""

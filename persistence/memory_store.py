@@ -97,7 +97,12 @@ class MemoryStore:
         self.schedules = MemorySchedules(
             clock, lambda jobs, actor: self._spawn_all(jobs, actor, None), self.leader_lock.require_term
         )
-        self.batches = MemoryBatches(clock, self._batch_changed, self.leader_lock.require_term)
+        self.batches = MemoryBatches(
+            clock,
+            self._batch_changed,
+            self.leader_lock.require_term,
+            self._put_requests_back,
+        )
         self.llm_requests = MemoryLlmRequests(self._jobs.get, self.batches, self.leader_lock.require_term)
 
     async def open(self) -> None:
@@ -298,6 +303,9 @@ class MemoryStore:
         woken = replace(parent, waiting_on=None, run_at=max(parent.run_at, now))
         self._put(woken)
         return woken
+
+    def _put_requests_back(self, batch_id: UUID, positions: Collection[int], most: int) -> int:
+        return self.llm_requests.put_back(batch_id, positions, most)
 
     def _batch_changed(self, batch_id: UUID) -> None:
         now = self._clock.now()

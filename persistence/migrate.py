@@ -20,7 +20,7 @@ from .schema import OLDEST_SERVER
 if TYPE_CHECKING:
     from alembic.config import Config
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
 """Every revision, oldest first; the last is the one that this code needs."""
 
 LOCK_TIMEOUT_SECONDS: Final = 5.0

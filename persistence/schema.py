@@ -442,6 +442,7 @@ llm_requests = sa.Table(
     sa.Column("position", sa.Integer),
     sa.Column("provider", sa.Text, nullable=False),
     sa.Column("params", JSON, nullable=False),
+    sa.Column("resubmissions", sa.SmallInteger, nullable=False, server_default="0"),
     sa.PrimaryKeyConstraint("job_id", "key", name="llm_requests_pkey"),
     sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="llm_requests_job", ondelete="CASCADE"),
     sa.CheckConstraint("(batch_id IS NULL) = (position IS NULL)", name="llm_requests_item"),

@@ -30,6 +30,7 @@ _OTHERS: Final = (
     families.BATCH_POLL_UNRECOGNIZED,
     families.BATCHES_FINISHED,
     families.BATCH_ITEMS_UPDATED,
+    families.LLM_REQUESTS_PUT_BACK,
     families.BREAKER_STATE,
     families.BREAKER_TRANSITIONS,
 )
@@ -84,6 +85,12 @@ class BatchMetrics:
             self._provider_seen(provider)
             self._numbers[families.BATCH_ITEMS_UPDATED].add(provider, status, amount=items)
 
+    def llm_requests_put_back(self, provider: str, requests: int) -> None:
+        """Count requests of jobs that are sent again."""
+        with self._lock:
+            self._provider_seen(provider)
+            self._numbers[families.LLM_REQUESTS_PUT_BACK].add(provider, amount=requests)
+
     def breaker_changed(self, provider: str, state: BreakerState) -> None:
         """Show the state of a provider's breaker."""
         with self._lock:
@@ -96,6 +103,7 @@ class BatchMetrics:
         if provider in self._providers:
             return
         self._providers.add(provider)
+        self._numbers[families.LLM_REQUESTS_PUT_BACK].set(provider, value=0)
         for status in sorted(TERMINAL):
             self._numbers[families.BATCHES_FINISHED].set(provider, status, value=0)
         for outcome in sorted(OUTCOMES):

@@ -386,6 +386,9 @@ BATCH_ITEMS_UPDATED: Final = _counter(
     _PROVIDER,
     Label("result", _values(OUTCOMES)),
 )
+LLM_REQUESTS_PUT_BACK: Final = _counter(
+    "llm_requests_put_back_total", "Requests of jobs that had no answer in a batch, and are sent again.", _PROVIDER
+)
 BATCH_POLL_SECONDS: Final = _histogram("batch_poll_cycle_seconds", "Length of a cycle of polling.", JOB_BUCKETS)
 BREAKER_STATE: Final = _gauge(
     "circuit_breaker_state",
@@ -484,6 +487,7 @@ SECTIONS: Final[dict[str, tuple[MetricFamily, ...]]] = {
         BATCH_POLL_UNRECOGNIZED,
         BATCHES_FINISHED,
         BATCH_ITEMS_UPDATED,
+        LLM_REQUESTS_PUT_BACK,
         BATCH_POLL_SECONDS,
         BREAKER_STATE,
         BREAKER_TRANSITIONS,

@@ -31,6 +31,8 @@ _OUTCOMES: Final = {
     "canceled": ItemStatus.CANCELED,
     "expired": ItemStatus.EXPIRED,
 }
+_PASSING: Final = frozenset({"api_error", "overloaded_error", "rate_limit_error", "timeout_error"})
+"""Errors of one request that are not its own fault. Source: Anthropic's documentation of errors."""
 _PAGE: Final = 100
 _BLOCK_BYTES: Final = 2**18
 """A submission is sent in blocks of about this size."""
@@ -192,4 +194,11 @@ def _result(line: dict[str, Any]) -> ProviderResult:
         status,
         None if message is None else json.dumps(message),
         None if error is None else json.dumps(error),
+        status is ItemStatus.ERRORED and _error_type(error) in _PASSING,
     )
+
+
+def _error_type(error: object) -> str:
+    """Return the type of an error, which comes in an envelope."""
+    inner = error.get("error", error) if isinstance(error, dict) else None
+    return str(inner.get("type")) if isinstance(inner, dict) else ""

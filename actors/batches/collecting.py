@@ -36,12 +36,14 @@ class Reading:
         seen: places of the items that the results had.
         ended: the status in which the batch ended with its last item.
         updated: items that got their outcome by it, by status.
+        put_back: requests of jobs that are sent again.
     """
 
     left: int
     seen: set[int] = field(default_factory=set)
     ended: BatchStatus | None = None
     updated: Counter[ItemStatus] = field(default_factory=Counter)
+    put_back: int = 0
 
 
 class Collector:
@@ -57,6 +59,7 @@ class Collector:
         fence: the leader's.
         line_timeout_seconds: how long the next result may take to come. A stream that is slow, but comes, may go on.
         chunk_items: one transaction records so many results at most.
+        resubmissions: so often a request of a job is sent again.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Collector:
         *,
         line_timeout_seconds: float,
         chunk_items: int,
+        resubmissions: int,
     ) -> None:
         self._store = store
         self._provider = provider
@@ -77,6 +81,7 @@ class Collector:
         self._fence = fence
         self._line_timeout_seconds = line_timeout_seconds
         self._chunk_items = chunk_items
+        self._resubmissions = resubmissions
         self._reference = reference(batch.id)
         self._outcomes: list[Outcome] = []
         self._strays: list[Stray] = []
@@ -121,7 +126,8 @@ class Collector:
             _log.error("batch %s, item %d: an outcome of an unknown kind; it is kept back", self._batch.id, position)
             return
         self.reading.seen.add(position)
-        self._outcomes.append(Outcome(position, result.status, result.result, result.error))
+        again = result.passing or result.status is ItemStatus.EXPIRED
+        self._outcomes.append(Outcome(position, result.status, result.result, result.error, again))
         self._characters += len(result.result or "") + len(result.error or "")
 
     async def _flush(self) -> None:
@@ -152,10 +158,16 @@ class Collector:
 
     async def _collect(self, outcomes: list[Outcome], strays: list[Stray]) -> Collected:
         return await self._store.collect(
-            self._batch.id, outcomes, strays, ended_as=self._answer.ended_as, term=self._fence()
+            self._batch.id,
+            outcomes,
+            strays,
+            ended_as=self._answer.ended_as,
+            resubmissions=self._resubmissions,
+            term=self._fence(),
         )
 
     def _count(self, collected: Collected) -> None:
         self.reading.updated.update(collected.by_status)
+        self.reading.put_back += collected.put_back
         self.reading.left = collected.left
         self.reading.ended = collected.ended or self.reading.ended

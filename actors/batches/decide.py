@@ -28,6 +28,7 @@ class PollPolicy:
         forgotten_failures: so many failures in a row end a batch that the provider does not know, or whose polls it
             refuses.
         max_short_reads: so many complete reads of results, each too short, end the waiting for the rest.
+        resubmissions: so often a request of a job that expired, or failed by the provider's own fault, is sent again.
     """
 
     interval_seconds: float = 300.0
@@ -38,6 +39,7 @@ class PollPolicy:
     young_seconds: float = HOUR_SECONDS
     forgotten_failures: int = 5
     max_short_reads: int = 24
+    resubmissions: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class End:
     status: BatchStatus
     leftover: ItemStatus
     error: str | None
+    again: bool = False
+    """Whether what has no outcome was never run, and never will be: to send it again costs nothing twice."""
 
 
 Decision: TypeAlias = Wait | Collect | End
@@ -136,7 +140,8 @@ def after_reading(batch: BatchRecord, answer: ProviderBatch, seen: int, policy: 
         policy: the settings.
     """
     if answer.expected_results is not None and seen >= answer.expected_results:
-        return End(answer.ended_as, answer.leftover, answer.error)
+        never_run = answer.leftover is ItemStatus.EXPIRED
+        return End(answer.ended_as, answer.leftover, answer.error, again=never_run)
     expected = batch.total_items if answer.expected_results is None else answer.expected_results
     short_reads = batch.short_reads + 1
     message = f"the results have {seen} of {expected} items"

@@ -12,6 +12,7 @@ from typing import Any, Final
 import openai
 from openai.types import Batch
 
+from .http_status import failure_kind
 from .provider import BatchLimits, Candidate, FailureKind, Phase, ProviderBatch, ProviderFailure, ProviderResult
 from .result_lines import read_lines
 from .sdk_failures import provider_failures
@@ -153,10 +154,13 @@ def _result(line: dict[str, Any]) -> ProviderResult:
     if error is not None:
         code = error.get("code") if isinstance(error, dict) else None
         expired = {"batch_expired": ItemStatus.EXPIRED, "batch_cancelled": ItemStatus.CANCELED}
-        return ProviderResult(name, expired.get(str(code), ItemStatus.ERRORED), None, json.dumps(error))
+        status = expired.get(str(code), ItemStatus.ERRORED)
+        return ProviderResult(name, status, None, json.dumps(error), code == "request_timeout")
     if not isinstance(response, dict):
         return ProviderResult(name, None, None, None)
     body = json.dumps(response.get("body"))
     if response.get("status_code") == 200:
         return ProviderResult(name, ItemStatus.SUCCEEDED, body, None)
-    return ProviderResult(name, ItemStatus.ERRORED, None, body)
+    answered = response.get("status_code")
+    passing = isinstance(answered, int) and failure_kind(answered) is FailureKind.PASSING
+    return ProviderResult(name, ItemStatus.ERRORED, None, body, passing)

@@ -232,11 +232,12 @@ class _Poll:
             self._fence,
             line_timeout_seconds=self._settings.request_timeout_seconds,
             chunk_items=self._settings.chunk_items,
+            resubmissions=self._policy.resubmissions,
         )
         try:
             reading = await collector.read()
         finally:
-            self._updated(collector.reading.updated)
+            self._updated(collector.reading.updated, collector.reading.put_back)
         return await self._read(answer, reading)
 
     async def _read(self, answer: ProviderBatch, reading: Reading) -> BatchStatus:
@@ -269,9 +270,14 @@ class _Poll:
         if decision.error is not None:
             _log.error("batch %s ends %s: %s", self._batch.id, decision.status, decision.error)
         ended: Collected = await self._store.end(
-            self._batch.id, decision.status, leftover=decision.leftover, error=decision.error, term=self._fence()
+            self._batch.id,
+            decision.status,
+            leftover=decision.leftover,
+            error=decision.error,
+            resubmissions=self._policy.resubmissions if decision.again else 0,
+            term=self._fence(),
         )
-        self._updated(Counter(ended.by_status))
+        self._updated(Counter(ended.by_status), ended.put_back)
         return ended.ended or await self._current()
 
     async def _note(self, note: BatchNote) -> None:
@@ -281,10 +287,13 @@ class _Poll:
         current = await self._store.get(self._batch.id)
         return self._batch.status if current is None else current.status
 
-    def _updated(self, by_status: Counter[ItemStatus]) -> None:
+    def _updated(self, by_status: Counter[ItemStatus], put_back: int) -> None:
         self._cycle.items_updated(self._batch.provider, by_status.total())
         for status, items in by_status.items():
             self._telemetry.batch_items_updated(self._batch.provider, status, items)
+        if put_back:
+            _log.warning("batch %s: %d requests of jobs had no answer, and are sent again", self._batch.id, put_back)
+            self._telemetry.llm_requests_put_back(self._batch.provider, put_back)
 
 
 def _cancel_sent(batch: BatchRecord) -> BatchNote:

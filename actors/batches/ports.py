@@ -70,17 +70,20 @@ class BatchStore(Protocol):
         strays: Sequence[Stray],
         *,
         ended_as: BatchStatus,
+        resubmissions: int = 0,
         term: int | None = None,
     ) -> Collected:
         """Record outcomes, each item's first one only. With the last item's the batch ends, in the same transaction.
 
-        A batch that has ended takes none.
+        A batch that has ended takes none. Where a job has asked what is worth another try, its request is put back
+        in the same transaction, to be gathered again, unless the batch was cancelled.
 
         Args:
             batch_id: the batch.
             outcomes: of its items.
             strays: results of nobody; kept beside the batch, each name's first one.
             ended_as: the status that its end means, if nobody cancelled it.
+            resubmissions: so often at most a request is put back.
             term: the leader's.
 
         Raises:
@@ -94,6 +97,7 @@ class BatchStore(Protocol):
         *,
         leftover: ItemStatus,
         error: str | None,
+        resubmissions: int = 0,
         term: int | None = None,
     ) -> Collected:
         """End a batch as it is; items without an outcome get ``leftover``. One that has ended is left alone.
@@ -103,6 +107,7 @@ class BatchStore(Protocol):
             status: the status that this means, if nobody cancelled it.
             leftover: what became of the others.
             error: why, for the batch and for those.
+            resubmissions: so often at most requests of jobs that get ``leftover`` are put back, see ``collect``.
             term: the leader's.
         """
 
@@ -200,6 +205,9 @@ class BatchTelemetry(Protocol):
     def batch_items_updated(self, provider: str, status: ItemStatus, items: int) -> None:
         """Items got their outcome, here."""
 
+    def llm_requests_put_back(self, provider: str, requests: int) -> None:
+        """Requests of jobs wait for another batch, as they had no answer in one."""
+
     def breaker_changed(self, provider: str, state: BreakerState) -> None:
         """A provider's breaker is in this state from now on."""
 
@@ -214,6 +222,9 @@ class NoBatchTelemetry:
         """Ignore."""
 
     def batch_items_updated(self, provider: str, status: ItemStatus, items: int) -> None:
+        """Ignore."""
+
+    def llm_requests_put_back(self, provider: str, requests: int) -> None:
         """Ignore."""
 
     def breaker_changed(self, provider: str, state: BreakerState) -> None:

@@ -64,6 +64,8 @@ class ProviderResult(NamedTuple):
     """A JSON text."""
     error: str | None
     """A JSON text."""
+    passing: bool = False
+    """Whether another try may succeed: the trouble was the provider's own."""
 
 
 class Candidate(NamedTuple):

@@ -61,6 +61,8 @@ class Outcome(NamedTuple):
     """A JSON text: what the provider returned for it."""
     error: str | None = None
     """A JSON text."""
+    again: bool = False
+    """Whether the request is worth another try, where a job has asked it."""
 
 
 class Stray(NamedTuple):
@@ -80,6 +82,8 @@ class Collected(NamedTuple):
     """How many have none yet."""
     ended: BatchStatus | None
     """The status in which the batch ended by this; None if it did not end."""
+    put_back: int = 0
+    """How many requests of jobs wait for another batch now, instead of their outcome in this one."""
 
     @property
     def updated(self) -> int:

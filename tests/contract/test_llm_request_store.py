@@ -46,7 +46,7 @@ async def gathered(store: JobStore, limits: BatchLimits = MANY, *, count: int, t
 
 async def sent(store: JobStore, *, count: int) -> UUID:
     batch_id = await gathered(store, count=count)
-    await store.batches.confirm(batch_id, ProviderBatch(id="b", status="working", phase=Phase.RUNNING))
+    await store.batches.confirm(batch_id, ProviderBatch(id=batch_id.hex, status="working", phase=Phase.RUNNING))
     return batch_id
 
 
@@ -132,6 +132,53 @@ async def test_a_batch_that_ends_without_a_reply_is_an_outcome(
     reply = await store.llm_requests.ask(attempt(again), "draft", "p", "{}")
     assert reply is not None
     assert (reply.status, reply.result, reply.error["message"]) == (leftover, None, "too late")
+
+
+BUSY = Outcome(0, ItemStatus.ERRORED, None, '{"type": "overloaded_error"}', again=True)
+
+
+@pytest.mark.parametrize("whole_batch", [False, True])
+async def test_what_is_worth_another_try_is_gathered_again_so_often(store: JobStore, whole_batch: bool) -> None:
+    job, other = await asked(store), await asked(store)
+    for left in (1, 0):
+        batch_id = await sent(store, count=1 + left)
+        if left:
+            answered = REPLY._replace(position=1)
+            await store.batches.collect(batch_id, [answered], [], ended_as=BatchStatus.COMPLETED, resubmissions=1)
+            assert [one.id for one in await claimed(store)] == [other.id]
+        if whole_batch:
+            ended = await store.batches.end(
+                batch_id, BatchStatus.EXPIRED, leftover=ItemStatus.EXPIRED, error="too late", resubmissions=1
+            )
+        else:
+            ended = await store.batches.collect(batch_id, [BUSY], [], ended_as=BatchStatus.COMPLETED, resubmissions=1)
+        assert (ended.updated, ended.put_back) == (1, left)
+        assert [one.id for one in await claimed(store)] == ([] if left else [job.id])
+    assert await store.llm_requests.providers() == []
+    batches = await store.batches.list_batches(limit=9, before=None)
+    assert [batch.total_items for batch in batches] == [1, 2]
+
+
+async def test_what_has_an_answer_or_is_not_wanted_is_not_sent_again(store: JobStore) -> None:
+    async def collected(batch_id: UUID, *outcomes: Outcome) -> int:
+        ended = await store.batches.collect(batch_id, outcomes, [], ended_as=BatchStatus.COMPLETED, resubmissions=1)
+        return ended.put_back
+
+    job = await asked(store)
+    assert await collected(await sent(store, count=1), REPLY, BUSY) == 0
+    assert [one.id for one in await claimed(store)] == [job.id]
+
+    cancelled = await asked(store)
+    batch_id = await sent(store, count=1)
+    await store.cancel([cancelled.id], actor="client:test")
+    assert await collected(batch_id, BUSY) == 0
+
+    other = await asked(store)
+    batch_id = await sent(store, count=1)
+    await store.batches.request_cancel(batch_id, actor="client:test")
+    assert await collected(batch_id, BUSY) == 0
+    assert [one.id for one in await claimed(store)] == [other.id]
+    await gathered(store, count=0)
 
 
 async def test_what_an_attempt_asked_the_next_one_has(store: JobStore) -> None:

@@ -1,6 +1,7 @@
 """Jobs that ask a model and wait without a worker, with the real SDK and a stand-in for the provider."""
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from callboard import JobFailed, JobRef, Reason, Runtime, Status
-from tests.support.faulty_provider import FaultyProvider, refused
+from tests.support.faulty_provider import Fault, FaultyProvider, lines, refused
 
 from .llm_jobs import REGISTRY, careful, careless, draft, settings
 
@@ -86,6 +87,36 @@ async def test_a_refusal_is_a_typed_error_that_another_attempt_would_meet_again(
         await ref.result(WAIT_SECONDS)
     record = await ref.record()
     assert (record.status, record.attempt, record.stop_reason) == (Status.FAILED, 1, Reason.NOT_RETRYABLE)
+
+
+OVERLOADED = {"type": "errored", "error": {"type": "error", "error": {"type": "overloaded_error", "message": "later"}}}
+REFUSED = {"type": "errored", "error": {"type": "error", "error": {"type": "invalid_request_error", "message": "no"}}}
+
+
+def instead(result: dict[str, object]) -> Fault:
+    """Answer every request so."""
+    return lines(lambda all_: [json.dumps(json.loads(one) | {"result": result}).encode() + b"\n" for one in all_])
+
+
+@pytest.mark.parametrize("result", [OVERLOADED, {"type": "expired"}])
+async def test_a_request_that_had_no_answer_is_sent_again_and_the_job_waits_on(
+    asking: Runtime, provider: FaultyProvider, tmp_path: Path, result: dict[str, object]
+) -> None:
+    provider.script("anthropic_results", instead(result))
+    ref = await asking.spawn(draft, tmp_path / "journal", "one two")
+    assert "2 words: one two" in await ref.result(WAIT_SECONDS)
+    reasons = [row.reason for row in await ref.history()]
+    assert reasons == [Reason.SPAWNED, Reason.CLAIMED, Reason.PARKED, Reason.CLAIMED, Reason.SUCCEEDED]
+    assert len(provider.batches.all()) == 2
+
+
+@pytest.mark.parametrize(("result", "batches"), [(OVERLOADED, 2), (REFUSED, 1)])
+async def test_what_is_refused_is_not_sent_again_and_nothing_for_ever(
+    asking: Runtime, provider: FaultyProvider, result: dict[str, object], batches: int
+) -> None:
+    provider.always("anthropic_results", instead(result))
+    assert await (await asking.spawn(careful)).result(WAIT_SECONDS) == ["draft", "errored"]
+    assert len(provider.batches.all()) == batches
 
 
 async def test_where_nobody_polls_nobody_waits(database_url: str) -> None:

@@ -80,6 +80,7 @@ def filled() -> PrometheusTelemetry:
     telemetry.batches.batches_polled(cycle, 1.5)
     telemetry.batches.batch_ended("anthropic", BatchStatus.COMPLETED)
     telemetry.batches.batch_items_updated("anthropic", ItemStatus.SUCCEEDED, 200)
+    telemetry.batches.llm_requests_put_back("anthropic", 2)
     telemetry.batches.breaker_changed("openai", BreakerState.OPEN)
     telemetry.jobs_created("embed", "default", 3)
     telemetry.jobs_claimed([claimed("embed", "default", 0.2), claimed("embed", "default", 3)])

@@ -3,12 +3,16 @@
 import asyncio
 import json
 import logging
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
 
 import pytest
 
 from callboard.actors.batches.breaker import BreakerState
 from callboard.actors.batches.provider import ProviderBatch
 from callboard.actors.batches.state import BatchStatus, ItemStatus
+from callboard.actors.batches.types import Collected, Outcome
 from callboard.actors.errors import ConfigurationError, InvalidBatch, StoreUnavailable
 from tests.actors.batches.conftest import Bench, requests
 from tests.support.faulty_provider import Hold, edited, lines, lost, refused, unserved
@@ -390,6 +394,47 @@ async def test_B15_one_items_failure_is_its_own(bench: Bench, provider: str) -> 
     assert [result.custom_id for result in results if result.status is ItemStatus.ERRORED] == ["item 3"]
     assert "no" in json.dumps(results[3].error)
     assert all(result.result for result in results if result.status is ItemStatus.SUCCEEDED)
+
+
+@pytest.mark.parametrize(
+    ("provider", "line", "again"),
+    [
+        (
+            "anthropic",
+            {"result": {"type": "errored", "error": {"type": "error", "error": {"type": "api_error"}}}},
+            True,
+        ),
+        ("anthropic", {"result": {"type": "errored", "error": {"type": "overloaded_error"}}}, True),
+        ("anthropic", {"result": {"type": "errored", "error": {"error": {"type": "invalid_request_error"}}}}, False),
+        ("anthropic", {"result": {"type": "errored", "error": None}}, False),
+        ("anthropic", {"result": {"type": "expired"}}, True),
+        ("anthropic", {"result": {"type": "canceled"}}, False),
+        ("openai", {"response": {"status_code": 503, "body": {}}, "error": None}, True),
+        ("openai", {"response": {"status_code": 429, "body": {}}, "error": None}, True),
+        ("openai", {"response": {"status_code": 400, "body": {}}, "error": None}, False),
+        ("openai", {"response": None, "error": {"code": "batch_expired"}}, True),
+        ("openai", {"response": None, "error": {"code": "batch_cancelled"}}, False),
+        ("openai", {"response": None, "error": {"code": "request_timeout"}}, True),
+    ],
+)
+async def test_what_is_the_providers_own_fault_is_worth_another_try(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, provider: str, line: dict, again: bool
+) -> None:
+    def answered(all_: list[bytes]) -> list[bytes]:
+        return [json.dumps({"custom_id": json.loads(all_[0])["custom_id"]} | line).encode() + b"\n"]
+
+    bench.server.script(RESULTS[provider], lines(answered))
+    batch_id = await bench.submit(provider, items=1)
+    told, collect = [], bench.store.collect
+
+    async def listen(batch_id: UUID, outcomes: Sequence[Outcome], *others: Any, **options: Any) -> Collected:
+        told.extend(outcomes)
+        return await collect(batch_id, outcomes, *others, **options)
+
+    monkeypatch.setattr(bench.store, "collect", listen)
+    await bench.poll()
+    assert [outcome.again for outcome in told] == [again]
+    assert (await bench.get(batch_id)).status is BatchStatus.COMPLETED
 
 
 async def test_B15_a_result_that_the_database_cannot_store_costs_no_other(bench: Bench) -> None:
