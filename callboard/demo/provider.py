@@ -242,6 +242,7 @@ class ProviderServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # or each block waits 40 ms for the client to confirm the one before
 
             def do_GET(self) -> None:
                 _serve(self, server)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.postgres import place_in_memory
 from tests.support.processes import processes_naming
 from tests.support.waiting import wait_until
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.processes
 @pytest.fixture
 def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The current directory; the server's account can enter it, unlike tmp_path when root runs the tests."""
-    folder = Path(tempfile.mkdtemp(prefix="callboard-test-")).resolve()
+    folder = Path(tempfile.mkdtemp(prefix="callboard-test-", dir=place_in_memory())).resolve()
     folder.chmod(0o755)
     (folder / "app_jobs.py").write_text(JOBS)
     monkeypatch.chdir(folder)
