@@ -55,7 +55,8 @@ async def test_l8_of_many_at_once_exactly_one_wins_whatever_the_store_is(open_se
     [winner] = [number for number, standing in enumerate(standings) if standing.won]
     assert standings[winner].term == 1
     # The others may have asked before its term was committed; the next answer has it.
-    lost = [await campaign(session) for number, session in enumerate(sessions) if number != winner]
+    losers = [session for number, session in enumerate(sessions) if number != winner]
+    lost = await asyncio.gather(*(campaign(session) for session in losers))
     assert {(standing.won, standing.term, standing.holder) for standing in lost} == {(False, 1, f"node-{winner}")}
 
 

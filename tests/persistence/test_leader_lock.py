@@ -252,12 +252,14 @@ async def test_a_cut_network_is_found_out_within_the_answer_limit(database_url: 
 
 
 async def test_a_standby_gives_a_dead_session_up_soon_and_is_more_patient_with_the_next_one(
-    database_url: str, open_session: OpenSession
+    database_url: str, open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("callboard.persistence.leader_lock.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("callboard.persistence.leader_lock.ANSWER_SECONDS", 0.3)
     await campaign(await open_session())
     async with Proxy(database_url) as network:
         lock = PostgresLeaderLock(Settings(database_url=network.url))
-        for limit in ("2.4", "4.8"):
+        for limit in ("0.4", "0.8"):
             network.heal()
             standby = await lock.open(answer_limit_seconds=4.5)
             network.cut(Network.DEAF)
@@ -268,7 +270,7 @@ async def test_a_standby_gives_a_dead_session_up_soon_and_is_more_patient_with_t
         standby = await lock.open(answer_limit_seconds=4.5)
         assert not (await campaign(standby, "standby")).won
         network.cut(Network.DEAF)
-        with pytest.raises(StoreUnavailable, match=r"no answer within 2\.4 s"):
+        with pytest.raises(StoreUnavailable, match=r"no answer within 0\.4 s"):
             await campaign(standby, "standby")
         await standby.close()
 
