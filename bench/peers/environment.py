@@ -35,8 +35,8 @@ def python_of(peer: Peer) -> Path:
     python = folder / "bin" / "python"
     installed = folder / ".installed"
     if not installed.exists():
-        _run([base, "-m", "venv", "--clear", str(folder)])
-        _run([str(python), "-m", "pip", "install", "--quiet", *peer.requirements])
+        _run([base, "-m", "venv", "--clear", "--without-pip", str(folder)])
+        _run([sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", *peer.requirements])
         installed.touch()
     return python
 

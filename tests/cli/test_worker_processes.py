@@ -198,7 +198,8 @@ def test_a_process_that_does_not_start(
     database: Database, app: Path, module: str, environment: dict[str, str], code: int, said: str
 ) -> None:
     (app / "app_broken.py").write_text("raise ValueError('no')")
-    with running("worker", module, "--processes", 2, "--metrics-port", 0, folder=app, **environment) as parent:
+    words = ("worker", module, "--processes", 2, "--no-spare", "--metrics-port", 0)
+    with running(*words, folder=app, **environment) as parent:
         assert parent.wait() == code
     assert last_line(parent).startswith("error: a worker process did not start: process 1 (pid ")
     assert said in last_line(parent)
@@ -207,7 +208,8 @@ def test_a_process_that_does_not_start(
 
 def test_a_signal_while_they_start(database: Database, app: Path) -> None:
     (app / "app_slow.py").write_text("import pathlib, time\npathlib.Path('importing').touch()\ntime.sleep(600)")
-    with running("worker", "app_slow", "--processes", 2, "--metrics-port", "none", folder=app) as parent:
+    words = ("worker", "app_slow", "--processes", 2, "--no-spare", "--metrics-port", "none")
+    with running(*words, folder=app) as parent:
         wait_until((app / "importing").exists, timeout_seconds=WAIT_SECONDS)
         parent.send(signal.SIGTERM)
         assert parent.wait() == 0

@@ -74,10 +74,10 @@ def test_the_tests_that_promises_point_to_exist() -> None:
 @pytest.mark.timeout(600)
 def test_the_wheel_installs_and_every_module_imports(tmp_path: Path) -> None:
     wheel = _build_wheel(tmp_path)
-    venv.create(tmp_path / "venv", with_pip=True)
+    venv.create(tmp_path / "venv")
     python = tmp_path / "venv" / "bin" / "python"
     # Dependencies come from this environment: the test is about our files, and works offline.
-    _run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel)
+    _run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel)
     site = Path(_run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
     assert not [name for name in MOVED if (site / name).exists()], "installs top-level packages of common names"
     (tmp_path / "import_all.py").write_text(IMPORT_ALL)

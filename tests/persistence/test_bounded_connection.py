@@ -176,7 +176,10 @@ async def test_a_listener_gives_a_silent_connection_up(network: Proxy, settings:
             await task
 
 
-async def test_a_listener_that_cannot_even_begin(network: Proxy, settings: Settings) -> None:
+async def test_a_listener_that_cannot_even_begin(
+    network: Proxy, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callboard.persistence.engine.CONNECT_TIMEOUT_SECONDS", 2)  # the least that the driver allows
     network.cut(Network.BLACKHOLE)
     async with asyncio.timeout(WAIT_SECONDS):
         with pytest.raises(StoreUnavailable, match="listen"):

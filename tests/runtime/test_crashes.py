@@ -66,6 +66,8 @@ async def test_a_job_actor_that_is_killed_costs_one_attempt(
         (system.registry.get_by_class(JobActor)[0] if victim == "job actor" else jobs).kill()
         while runtime._worker.running.slots.used["default"]:
             await asyncio.sleep(0)
+        with psycopg.connect(runtime.settings.database_url.get_secret_value(), autocommit=True) as connection:
+            connection.execute("update callboard.jobs set lease_expires_at = now()")  # instead of in some seconds
         assert await ref.result() == "done"
     go_on.set()
     assert attempts[0].cancelled
@@ -263,7 +265,12 @@ async def test_a_database_that_is_read_only_for_a_while_costs_nothing(
     assert not runtime._given_up.is_set()
 
 
-async def test_a_stop_does_not_wait_for_a_claim_that_hangs(settings: Settings, registry: JobRegistry) -> None:
+async def test_a_stop_does_not_wait_for_a_claim_that_hangs(
+    settings: Settings, registry: JobRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callboard.worker.LAST_CLAIM_SECONDS", 0.1)
+    monkeypatch.setattr("callboard.worker.GOODBYE_SECONDS", 0.1)
+    monkeypatch.setattr("callboard.duties.leader_duties", lambda *_: ())  # they would wait for the table, too
     runtime = Runtime(settings, registry=registry)
     await runtime.start()
     url = settings.database_url.get_secret_value()

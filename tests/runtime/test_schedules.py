@@ -28,7 +28,7 @@ async def test_a_job_with_a_schedule_runs_again_and_again(settings: Settings, re
     async with Runtime(settings, registry=registry) as runtime, Runtime(settings, registry=registry) as other:
         [record] = await other.schedules.list()
         assert (record.name, record.kind, record.source) == ("tick", "tick", "code")
-        found = await jobs_of(runtime, "tick", 3)
+        found = await jobs_of(runtime, "tick", 2)
         ticks = [one.metadata["tick"] for one in found]
         assert len(set(ticks)) == len(ticks), "two nodes, and one job for each tick"
         await runtime.schedules.pause("tick")

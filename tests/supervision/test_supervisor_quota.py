@@ -108,6 +108,7 @@ async def test_a_full_mailbox_refuses(troupe):
     troupe.tell("a", 2)
     with pytest.raises(MailboxFull):
         troupe.tell("a", 3)
+    troupe.system.registry.get("a").kill()
 
 
 async def test_a_full_mailbox_sheds_the_oldest(troupe):
@@ -119,6 +120,7 @@ async def test_a_full_mailbox_sheds_the_oldest(troupe):
         troupe.tell("a", number)
     assert troupe.system.registry.get("a").mailbox_depth == 2
     assert troupe.system.dead_letters.counts()["drop_oldest"] == 2
+    troupe.system.registry.get("a").kill()
 
 
 async def test_a_child_with_too_long_a_queue_is_stopped_and_restarted(troupe):
@@ -190,6 +192,7 @@ async def test_while_too_many_handlers_are_under_way_no_child_is_started(troupe)
     refused = await troupe.ask(StartChild(troupe.player("c")))
     assert refused == Refused("quota", message=refused.message)
     assert "handlers_in_flight 2, and the limit is 1" in refused.message
+    troupe.system.registry.get("a").kill()
 
 
 async def test_escalating_ends_the_supervisor_and_says_why(troupe):

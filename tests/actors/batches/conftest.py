@@ -65,7 +65,7 @@ class Measured(NoBatchTelemetry):
 class Bench:
     """Everything that polling takes, with its pieces at hand."""
 
-    url: str
+    connection: psycopg.Connection[Any]
     settings: Settings
     store: BatchStore
     llm_requests: LlmRequestStore
@@ -106,9 +106,8 @@ class Bench:
         return {result.status for result in await self.results(batch_id)}
 
     def execute(self, statement: str, *parameters: Any) -> list[Any]:
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            cursor = connection.execute(statement, parameters)
-            return cursor.fetchall() if cursor.description else []
+        cursor = self.connection.execute(statement, parameters)
+        return cursor.fetchall() if cursor.description else []
 
     def pass_pauses(self) -> None:
         """Let the time of every poll come."""
@@ -161,9 +160,10 @@ async def bench(database_url: str, provider_server: FaultyProvider, clock: FakeC
         "openai": OpenAIProvider(client=openai_client, request_timeout_seconds=REQUEST_TIMEOUT_SECONDS),
     }
     providers = Providers(official, request_timeout_seconds=REQUEST_TIMEOUT_SECONDS)
-    yield Bench(
-        database_url, settings, store.batches, store.llm_requests, statements, provider_server, providers, clock
-    )
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield Bench(
+            connection, settings, store.batches, store.llm_requests, statements, provider_server, providers, clock
+        )
     for provider in official.values():
         await provider.close()
     await store.close()
