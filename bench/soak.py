@@ -26,6 +26,7 @@ from .server import fresh_database
 
 GOALS: Final = (
     Goal("backlog_growth_seconds", "backlog at the reader's end, in seconds of arrivals", 1.0, at_least=False),
+    Goal("arrived_share", "arrived, of what was asked for", 0.98, at_least=True),
 )
 PINNED_FROM: Final = 0.2
 """The share of the time that passes before the reader begins."""
@@ -43,7 +44,8 @@ _TABLE: Final = """
 SELECT (SELECT count(*) FROM callboard.jobs WHERE status = 'pending' AND run_at < now() - interval '1 s'),
        (SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = 'callboard.jobs'::regclass),
        pg_table_size('callboard.jobs'), pg_relation_size('callboard.jobs_runnable'),
-       pg_total_relation_size('callboard.claims')
+       pg_total_relation_size('callboard.claims'),
+       (SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelid = 'callboard.jobs_runnable'::regclass)
 """
 
 
@@ -71,15 +73,15 @@ class Soak:
         self._committed: dict[int, float] = {}
         self._claims = Claims(0, 0)
         self._counted = 0
+        self._begin = 0.0
         self.spawned = 0
 
     async def spawn_until(self, end: float) -> None:
         """Spawn one job after the other at the rate, until a moment of ``time.perf_counter``; late ones catch up."""
-        begin = time.perf_counter()
+        self._begin = time.perf_counter()
         async with asyncio.TaskGroup() as spawns:
-            while (now := time.perf_counter()) < end:
-                due = math.floor((now - begin) * self._rate)
-                while self.spawned < due:
+            while time.perf_counter() < end:
+                while self.owed():
                     await self._room.acquire()
                     spawns.create_task(self._spawn(self.spawned))
                     self.spawned += 1
@@ -91,6 +93,10 @@ class Soak:
             self._committed[number] = time.perf_counter()
         finally:
             self._room.release()
+
+    def owed(self) -> int:
+        """Return how many jobs should have been spawned by now, and were not."""
+        return max(0, math.floor((time.perf_counter() - self._begin) * self._rate) - self.spawned)
 
     def arrivals(self) -> int:
         """Return how many jobs were spawned since the last call."""
@@ -155,8 +161,12 @@ async def _soak(url: str, seconds: float, rate: float, tell: Callable[[dict[str,
             await asyncio.sleep(begin + number * seconds / SAMPLES - time.perf_counter())
             sample: dict[str, Any] = {"seconds": number * seconds / SAMPLES, "pinned": reader is not None}
             sample["jobs_per_second"] = soak.arrivals() * SAMPLES / seconds
-            sample |= _pick_up(soak.pick_ups()) | _claim(soak.claims(), seconds / SAMPLES)
+            sample["owed"] = soak.owed()
+            claims = soak.claims()
+            sample |= _pick_up(soak.pick_ups()) | _claim(claims, seconds / SAMPLES)
             sample |= await asyncio.to_thread(_look, observer)
+            met = sample["index_entries"] - (samples[-1]["index_entries"] if samples else 0)
+            sample["entries_per_claim"] = met / claims.statements if claims.statements else None
             samples.append(sample)
             tell(sample)
         await spawning
@@ -192,6 +202,7 @@ def _look(observer: psycopg.Connection[Any]) -> dict[str, Any]:
         "table_bytes": row[2],
         "runnable_index_bytes": row[3],
         "claims_bytes": row[4],
+        "index_entries": row[5],
         "walk_buffers": explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"],
         "walk_milliseconds": explained["Execution Time"],
     }
@@ -209,13 +220,22 @@ def _figures(samples: list[dict[str, Any]], rate: float) -> dict[str, Any]:
     first = samples.index(pinned[0])
     after = samples[first + len(pinned) :]
     return {
-        "backlog_growth_seconds": (pinned[-1]["backlog"] - samples[first - 1]["backlog"]) / rate,
+        "backlog_growth_seconds": (_behind(pinned[-1]) - _behind(samples[first - 1])) / rate,
+        "arrived_share": statistics.mean(sample["jobs_per_second"] for sample in samples) / rate,
         "jobs_per_second": statistics.mean(sample["jobs_per_second"] for sample in samples),
         "pick_up_p99_before_milliseconds": samples[first - 1]["pick_up_p99_milliseconds"],
         "pick_up_p99_pinned_milliseconds": pinned[-1]["pick_up_p99_milliseconds"],
         "pick_up_p99_after_milliseconds": after[-1]["pick_up_p99_milliseconds"],
         "claim_before_milliseconds": samples[first - 1]["claim_milliseconds"],
         "claim_pinned_milliseconds": pinned[-1]["claim_milliseconds"],
+        "entries_per_claim_before": samples[first - 1]["entries_per_claim"],
+        "entries_per_claim_pinned": pinned[-1]["entries_per_claim"],
         "dead_tuples_pinned": pinned[-1]["dead_tuples"],
         "walk_pinned_milliseconds": pinned[-1]["walk_milliseconds"],
     }
+
+
+def _behind(sample: dict[str, Any]) -> int:
+    """Jobs that wait for a worker, and those that a machine which is too slow has not even spawned."""
+    jobs: int = sample["backlog"] + sample["owed"]
+    return jobs

@@ -20,11 +20,13 @@ class Column(NamedTuple):
 
 COLUMNS: Final = (
     Column(("arrived", "jobs/s"), "jobs_per_second"),
+    Column(("", "owed"), "owed"),
     Column(("", "backlog"), "backlog"),
     Column(("pick-up ms", "p50"), "pick_up_p50_milliseconds"),
     Column(("", "p99"), "pick_up_p99_milliseconds"),
     Column(("claims", "/s"), "claims_per_second"),
     Column(("", "ms each"), "claim_milliseconds"),
+    Column(("", "entries"), "entries_per_claim"),
     Column(("dead", "tuples"), "dead_tuples"),
     Column(("MB", "table"), "table_bytes", 2**20),
     Column(("", "runnable"), "runnable_index_bytes", 2**20),

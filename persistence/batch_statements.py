@@ -160,7 +160,6 @@ class BatchStatements:
         compiled = partial(
             compile_statement,
             names={
-                "take": "",
                 "batches": f'"{schema}".batches',
                 "jobs": f'"{schema}".jobs',
                 "requests": f'"{schema}".llm_requests',

@@ -83,6 +83,7 @@ WITH step AS MATERIALIZED (
 ), picked AS MATERIALIZED (
     SELECT admitted.id FROM unnest([ids uuid]) AS admitted (id)
 ), {take}
+{taken}
 """
 
 _HOLD = """

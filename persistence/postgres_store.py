@@ -41,6 +41,7 @@ from callboard.actors.settings import Settings
 from . import limiting, reading, rescuing, spawning, uniqueness, writing
 from .batches import PostgresBatches
 from .callbacks import PostgresCallbacks
+from .claim_marks import ClaimMarks, Walk
 from .controls import PostgresControls
 from .engine import make_engine, readable_errors
 from .families import cancelled_jobs
@@ -94,6 +95,7 @@ class PostgresStore:
         self._leases = LeaseStatements(settings.database_schema)
         self._limits = LimitStatements(settings.database_schema, aging_seconds)
         self._unique = UniqueStatements(settings.database_schema, aging_seconds)
+        self._marks = ClaimMarks()
         self._next_promotion = 0.0
         self._holders: set[AttemptKey] = set()
         self.controls = PostgresControls(self._limits, self._native)
@@ -220,13 +222,16 @@ class PostgresStore:
         return jobs
 
     async def _claim_plain(self, wanted: Sequence[QueueDemand], node: str, lease_seconds: float) -> list[ClaimedJob]:
-        parameters = {
+        parameters = self._marks.begin(wanted) | {
             "queues": text_array([demand.queue for demand in wanted]),
             "limits": plain_array([str(demand.limit) for demand in wanted]),
             "node": node,
             "lease": lease_seconds,
         }
         rows = await self._native("claim", lambda own: _rows(own, self._sql.claim.native, parameters))
+        queues = sum(row[0] is None for row in rows[: len(wanted)])
+        self._marks.learn(wanted, [_walk(row) for row in rows[:queues]])
+        del rows[:queues]
         if len(rows) >= sum(demand.limit for demand in wanted) and time.monotonic() >= self._next_promotion:
             await self._promote(wanted)
         return list(map(ClaimedJob._make, rows))
@@ -466,6 +471,10 @@ async def _repeat(connection: _Native, body: Callable[[_Native], Awaitable[_Resu
         with contextlib.suppress(pg.DeadlockDetected, pg.SerializationFailure):
             return await body(connection)
     return await body(connection)
+
+
+def _walk(row: tuple[Any, ...]) -> Walk:
+    return Walk(row[2], row[5], int(row[7]), row[6], row[10], row[9])
 
 
 def _attempt(transition: Transition) -> AttemptKey:

@@ -93,27 +93,34 @@ FROM unnest([places integer], [ids uuid], [kinds text], [unique_keys text],
 
 # The jobs whose turn is next, by index: none is read that is not taken. After them those whose time has come since they
 # were written: they have no turn yet. In a busy queue they get one from `PROMOTE`; in an idle one they need none.
+# Both begin where `claim_marks.py` says. Before the jobs, one row for each queue tells how the walk went: how many
+# index entries it met, by the session's counters before and after, and where it ended.
 # The constant limit is for the planner: it cannot see the quotas, would expect a tenth of the table, and, where JIT is
 # on, compile the statement for longer than it runs.
 # Jobs with a concurrency key, and those of paused or limited queues, are not for this statement: limit_statements.py.
 _CLAIM = """
 WITH step AS MATERIALIZED (
     SELECT nextval('{history_numbers}') AS number
+), demand AS MATERIALIZED (
+    SELECT queue, quota, since_turn, since_id, since_time, {entries} AS entries
+    FROM unnest([queues text], [limits integer], [turns timestamptz], [turn_ids uuid], [run_ats timestamptz])
+        AS demand (queue, quota, since_turn, since_id, since_time)
 ), picked AS MATERIALIZED (
-    SELECT job.id
-    FROM unnest([queues text], [limits integer]) AS demand (queue, quota),
-    LATERAL (
-        SELECT due.id FROM (
-            SELECT id FROM (
-                SELECT id FROM {jobs}
+    SELECT job.id, job.turn, demand.queue
+    FROM demand, LATERAL (
+        SELECT due.id, due.turn FROM (
+            SELECT id, turn FROM (
+                SELECT id, turn FROM {jobs}
                 WHERE queue = demand.queue AND turn IS NOT NULL AND concurrency_key IS NULL
+                    AND (turn, id) >= (demand.since_turn, demand.since_id)
                     AND (deadline IS NULL OR deadline > now())
                 ORDER BY turn, id LIMIT demand.quota
                 FOR NO KEY UPDATE SKIP LOCKED) AS ready
             UNION ALL
-            SELECT id FROM (
-                SELECT id FROM {jobs}
+            SELECT id, turn FROM (
+                SELECT id, turn FROM {jobs}
                 WHERE queue = demand.queue AND delayed AND run_at <= now() AND concurrency_key IS NULL
+                    AND run_at >= demand.since_time
                     AND (deadline IS NULL OR deadline > now())
                 ORDER BY run_at, id LIMIT demand.quota
                 FOR NO KEY UPDATE SKIP LOCKED) AS late
@@ -125,6 +132,16 @@ WITH step AS MATERIALIZED (
             AND (scope IN ('kind', 'owner') OR scope = 'queue' AND name IN (demand.queue, '*')))
     LIMIT 10000
 ), {take}
+(SELECT NULL, NULL, demand.queue, NULL, NULL, walk.jobs, CAST(walk.last_turn AS text),
+        CAST(walk.entries - demand.entries AS float8), NULL, CAST(now() - interval '1 second' AS text), walk.last_id,
+        NULL, NULL
+ FROM demand, LATERAL (
+    SELECT count(*) AS jobs, max(turn) AS last_turn, {entries} AS entries,
+           (array_agg(id ORDER BY turn DESC, id DESC) FILTER (WHERE turn IS NOT NULL))[1] AS last_id
+    FROM picked WHERE queue = demand.queue
+ ) AS walk)
+UNION ALL
+({taken})
 """
 
 # Marks what is picked as running, with its history. The claim of limited queues ends in the same.
@@ -151,6 +168,9 @@ _TAKE = """claimed AS (
     INSERT INTO {claims} (number, claimed_at, lease_expires_at, node)
     SELECT number, at, least(lease_expires_at, at + interval '1 minute'), CAST(:node AS text) FROM recorded
 )
+"""
+
+_TAKEN = """
 SELECT id, kind, queue, attempt, max_attempts, token, CAST(arguments AS text), timeout_seconds, deadline, owner,
        parent_id, created_at, CAST(extract(epoch FROM now() - run_at) AS float8)
 FROM claimed ORDER BY run_at + priority * {aging}, id"""
@@ -387,15 +407,21 @@ def names(schema: str, aging_seconds: float = DEFAULT_AGING_SECONDS) -> dict[str
         "channel": channel(schema),
         "unfinished": UNFINISHED_SQL,
         "aging": f"interval '{aging_seconds:f} seconds'",
+        "entries": "(pg_stat_get_xact_tuples_returned(CAST('{schema}.jobs_runnable' AS regclass))"
+        " + pg_stat_get_xact_tuples_returned(CAST('{schema}.jobs_delayed' AS regclass)))",
         "take": _TAKE,
+        "taken": _TAKEN,
     }
 
 
 def compile_statement(template: str, *, names: Mapping[str, str]) -> Statement:
     """Return a statement in both spellings, with its names in braces and its arrays in brackets written out."""
-    whole = template.replace("{take}", names["take"])
+    whole = template
+    for part in ("take", "taken", "entries"):
+        whole = whole.replace(f"{{{part}}}", names.get(part, ""))
     arrays = re.sub(r"\[(\w+) (\w+)\]", r"(SELECT CAST(CAST(:\1 AS text) AS \2[]))", whole)
-    named = re.sub(r"\{(\w+)\}", lambda found: names[found[1]], arrays).strip()
+    indented = re.sub(r"\{(\w+)\}", lambda found: names[found[1]], arrays).strip()
+    named = re.sub(r"\n +", "\n", indented)  # psycopg prepares no statement of more than 4,096 bytes
     return Statement(named, re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", named).encode())
 
 
