@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -10,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callboard.actors.batches.breaker import Breaker, BreakerState
-from callboard.actors.batches.decide import PollPolicy, pause_seconds
+from callboard.actors.batches.decide import End, PollPolicy, after_answer, after_failure, after_reading, pause_seconds
 from callboard.actors.batches.http_status import failure_kind, in_doubt, retry_after_seconds
 from callboard.actors.batches.json_lines import LineSplitter
 from callboard.actors.batches.metrics import BatchPollingMetrics
 from callboard.actors.batches.naming import belongs, position_of, reference, wire_id
-from callboard.actors.batches.provider import BatchLimits, FailureKind
+from callboard.actors.batches.provider import BatchLimits, FailureKind, Phase, ProviderBatch, ProviderFailure
 from callboard.actors.batches.requests import divide, require_fits, size_bytes, validate
-from callboard.actors.batches.state import EDGES, TERMINAL, UNFINISHED, BatchStatus, final_status
-from callboard.actors.batches.types import BatchRequest, NewItem
+from callboard.actors.batches.state import EDGES, TERMINAL, UNFINISHED, BatchStatus, ItemStatus, final_status
+from callboard.actors.batches.types import BatchRecord, BatchRequest, NewItem
 from callboard.actors.errors import InvalidBatch
 
 POLICY = PollPolicy(interval_seconds=300, max_backoff_seconds=3600)
@@ -43,6 +44,32 @@ def test_what_has_ended_does_not_change() -> None:
 def test_a_pause_doubles_within_its_bounds_and_keeps_to_what_was_asked(failures: int, asked: float | None) -> None:
     pause = pause_seconds(failures, asked, POLICY)
     assert pause == max(min(300 * 2 ** min(failures - 1, 20), 3600), asked or 0)
+
+
+def old_batch(days: float) -> BatchRecord:
+    now = datetime(2026, 11, 25, tzinfo=UTC)
+    unknown = dict.fromkeys(field.name for field in fields(BatchRecord))
+    counts = dict.fromkeys(("submissions", "collected_items", "stray_items", "failures", "short_reads"), 0)
+    known = {"status": BatchStatus.RUNNING, "total_items": 10, "created_at": now - timedelta(days=days), "read_at": now}
+    return BatchRecord(**(unknown | counts | known))
+
+
+def described(phase: Phase, leftover: ItemStatus) -> ProviderBatch:
+    return ProviderBatch(id="b", status="x", phase=phase, expected_results=4, leftover=leftover)
+
+
+def test_only_what_the_provider_says_it_never_ran_may_be_sent_again() -> None:
+    overdue = after_answer(old_batch(15), described(Phase.RUNNING, ItemStatus.EXPIRED), POLICY)
+    assert isinstance(overdue, End)
+    assert not overdue.again  # it may run it still
+    failure = ProviderFailure("gone", kind=FailureKind.NOT_FOUND)
+    lost = after_failure(old_batch(30), failure, POLICY)
+    assert isinstance(lost, End)
+    assert not lost.again
+    for leftover in (ItemStatus.EXPIRED, ItemStatus.ERRORED, ItemStatus.CANCELED):
+        ended = after_reading(old_batch(1), described(Phase.ENDED, leftover), 4, POLICY)
+        assert isinstance(ended, End)
+        assert ended.again is (leftover is ItemStatus.EXPIRED)
 
 
 @given(st.lists(st.binary(max_size=30)), st.data())
