@@ -340,6 +340,12 @@ class CallbackStore(Protocol):
     async def record(self, callback: DueCallback, attempt: Attempt, verdict: Verdict) -> bool:
         """Write down what came of an attempt; False, and nothing is written, if another one has begun meanwhile."""
 
+    async def put_off(self, callbacks: Sequence[tuple[DueCallback, float]]) -> None:
+        """Give back callbacks that were claimed and not attempted, each for so many seconds; no attempt is counted.
+
+        One that somebody else has claimed meanwhile is left alone.
+        """
+
     async def read(self, state: CallbackState | None, *, limit: int) -> list[CallbackRecord]:
         """Return callbacks in a state, or in any, those of the newest jobs first."""
 
@@ -471,6 +477,12 @@ class Telemetry(Protocol):
     def callback_attempted(self, outcome: str, seconds: float) -> None:
         """An attempt to call back has ended: ``outcome`` is a ``CallbackOutcome``."""
 
+    def callbacks_put_off(self, count: int) -> None:
+        """Callbacks are due later, because their hosts do not answer."""
+
+    def callback_hosts_silent(self, count: int) -> None:
+        """So many hosts are left alone now, by this process."""
+
     def job_process_ended(self, reason: str) -> None:
         """A child process for jobs ended: ``reason`` is a ``ProcessEnd``. Any thread."""
 
@@ -506,6 +518,12 @@ class NoTelemetry:
         """Ignore."""
 
     def callback_attempted(self, outcome: str, seconds: float) -> None:
+        """Ignore."""
+
+    def callbacks_put_off(self, count: int) -> None:
+        """Ignore."""
+
+    def callback_hosts_silent(self, count: int) -> None:
         """Ignore."""
 
     def job_process_ended(self, reason: str) -> None:

@@ -38,6 +38,7 @@ from callboard.actors.waiters import Waiters
 from callboard.persistence.stores import StoreParts
 
 from .batch_desk import BatchDesk
+from .unsigned_callbacks import warn_of_unsigned_callbacks
 
 _log = logging.getLogger(__name__)
 
@@ -148,6 +149,8 @@ class Worker:
         """Prepare what the actors need. Before they start."""
         await self._parts.store.register_node(self._node)
         await self._synchronise_schedules()
+        if self._settings.callback_secret is None:
+            await warn_of_unsigned_callbacks(self.environment.registry, self._parts.store)
         self._parts.keeper.start(self._attempts_lost)
 
     async def _synchronise_schedules(self) -> None:

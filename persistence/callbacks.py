@@ -44,6 +44,14 @@ WHERE job_id = CAST(:job AS uuid) AND token = CAST(:token AS bigint) AND state =
 RETURNING job_id
 """
 
+_PUT_OFF = """
+UPDATE {callbacks} AS callback
+SET attempts = callback.attempts - 1, next_attempt_at = now() + later.seconds * interval '1 second'
+FROM unnest([ids uuid], [tokens bigint], [seconds float8]) AS later (job_id, token, seconds)
+WHERE callback.job_id = later.job_id AND callback.token = later.token AND callback.state = 'pending'
+RETURNING callback.job_id
+"""
+
 _LIST = """
 SELECT callback.job_id, job.callback_url, callback.state, callback.attempts,
        CASE WHEN callback.state = 'pending' THEN callback.next_attempt_at END,
@@ -76,6 +84,7 @@ class PostgresCallbacks:
         self._run = run
         self._claim = compiled(_CLAIM)
         self._record = compiled(_RECORD)
+        self._put_off = compiled(_PUT_OFF)
         self._list = compiled(_LIST)
         self._replay = compiled(_REPLAY)
 
@@ -96,6 +105,15 @@ class PostgresCallbacks:
             "error": attempt.error,
         }
         return bool(await self._rows("record_callback", self._record.native, values))
+
+    async def put_off(self, callbacks: Sequence[tuple[DueCallback, float]]) -> None:
+        """Give back callbacks that were claimed and not attempted."""
+        values = {
+            "ids": plain_array([callback.job_id.hex for callback, _ in callbacks]),
+            "tokens": plain_array([str(callback.token) for callback, _ in callbacks]),
+            "seconds": plain_array([repr(seconds) for _, seconds in callbacks]),
+        }
+        await self._rows("put_off_callbacks", self._put_off.native, values)
 
     async def read(self, state: CallbackState | None, *, limit: int) -> list[CallbackRecord]:
         """Return callbacks, those of the newest jobs first."""

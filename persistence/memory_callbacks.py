@@ -91,6 +91,14 @@ class MemoryCallbacks:
         known.status_code, known.error = attempt.status_code, attempt.error
         return True
 
+    async def put_off(self, callbacks: Sequence[tuple[DueCallback, float]]) -> None:
+        """Give back callbacks that were claimed and not attempted."""
+        for callback, seconds in callbacks:
+            known = self._callbacks.get(callback.job_id)
+            if known is not None and known.token == callback.token and known.state is CallbackState.PENDING:
+                known.attempts -= 1
+                known.next_attempt_at = self._clock.now() + timedelta(seconds=seconds)
+
     async def read(self, state: CallbackState | None, *, limit: int) -> list[CallbackRecord]:
         """Return callbacks, those of the newest jobs first."""
         found = [self._read(job_id) for job_id in sorted(self._callbacks, reverse=True)]

@@ -8,9 +8,9 @@ from typing import Final, get_args
 
 from prometheus_client.core import Metric
 
-from callboard.actors.batches.breaker import BreakerState
 from callboard.actors.batches.metrics import BatchPollingMetrics, CycleOutcome
 from callboard.actors.batches.state import OUTCOMES, TERMINAL, BatchStatus, ItemStatus
+from callboard.actors.breaker import BreakerState
 
 from . import metric_list as families
 from .metric_series import Distribution, LabelGuard, Numbers

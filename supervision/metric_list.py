@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, get_args
 
-from callboard.actors.batches.breaker import BreakerState
 from callboard.actors.batches.metrics import CycleOutcome, PollStage
 from callboard.actors.batches.state import OUTCOMES
 from callboard.actors.batches.state import TERMINAL as TERMINAL_BATCHES
+from callboard.actors.breaker import BreakerState
 from callboard.actors.callbacks.attempts import CallbackOutcome
 from callboard.actors.dead_letters import DeadLetterReason
 from callboard.actors.executors.process_limits import ProcessEnd
@@ -407,6 +407,12 @@ WEBHOOK_DELIVERIES: Final = _counter(
 WEBHOOK_DELIVERY_SECONDS: Final = _histogram(
     "webhook_delivery_seconds", "Time of an attempt to deliver a callback.", FAST_BUCKETS
 )
+WEBHOOKS_PUT_OFF: Final = _counter(
+    "webhooks_put_off_total", "Callbacks that were due, and wait because their host does not answer."
+)
+WEBHOOK_HOSTS_SILENT: Final = _gauge(
+    "webhook_hosts_silent", "Hosts that this process leaves alone for a while, because they do not answer."
+)
 WEBHOOKS_PENDING: Final = _gauge("webhooks_pending", "Callbacks that are to be delivered.", scope=Scope.CLUSTER)
 
 DB_QUERY_SECONDS: Final = _histogram(
@@ -492,7 +498,13 @@ SECTIONS: Final[dict[str, tuple[MetricFamily, ...]]] = {
         BREAKER_STATE,
         BREAKER_TRANSITIONS,
     ),
-    "Callbacks": (WEBHOOK_DELIVERIES, WEBHOOK_DELIVERY_SECONDS, WEBHOOKS_PENDING),
+    "Callbacks": (
+        WEBHOOK_DELIVERIES,
+        WEBHOOK_DELIVERY_SECONDS,
+        WEBHOOKS_PUT_OFF,
+        WEBHOOK_HOSTS_SILENT,
+        WEBHOOKS_PENDING,
+    ),
     "Database": (DB_QUERY_SECONDS,),
     "The metrics themselves": (
         METRICS_REFRESH_TIMESTAMP,

@@ -41,6 +41,8 @@ _MEASURED = (
     families.PROCESS_RECYCLES,
     families.PROCESS_MEMORY,
     families.WEBHOOK_DELIVERIES,
+    families.WEBHOOKS_PUT_OFF,
+    families.WEBHOOK_HOSTS_SILENT,
     families.JOBS_CREATED,
     families.JOB_TRANSITIONS_REJECTED,
     families.JOB_SLOTS,
@@ -103,7 +105,8 @@ class PrometheusTelemetry(Collector):
         self._deliveries = Distribution(families.WEBHOOK_DELIVERY_SECONDS.labels, families.FAST_BUCKETS, self._guard)
         self._statement_times = Distribution(families.DB_QUERY_SECONDS.labels, families.FAST_BUCKETS, self._guard)
         self._numbers = {family: Numbers(family, self._guard) for family in _MEASURED}
-        self._numbers[families.SUPERVISORS_ALIVE].set(value=0)
+        for family in (families.SUPERVISORS_ALIVE, families.WEBHOOKS_PUT_OFF, families.WEBHOOK_HOSTS_SILENT):
+            self._numbers[family].set(value=0)
         for family in (
             families.JOB_LEASE_FAILURES,
             families.JOB_PROCESS_ENDS,
@@ -163,6 +166,15 @@ class PrometheusTelemetry(Collector):
         with self._lock:
             self._numbers[families.WEBHOOK_DELIVERIES].add(outcome)
             self._deliveries.observe((), seconds)
+
+    def callbacks_put_off(self, count: int) -> None:
+        """Count callbacks of hosts that do not answer."""
+        self._add(families.WEBHOOKS_PUT_OFF, amount=count)
+
+    def callback_hosts_silent(self, count: int) -> None:
+        """Show how many hosts are left alone."""
+        with self._lock:
+            self._numbers[families.WEBHOOK_HOSTS_SILENT].set(value=count)
 
     def job_process_ended(self, reason: str) -> None:
         """Count a child process for jobs that ended."""

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from callboard.actors.breaker import Breaker
 from callboard.actors.clock import Clock
 from callboard.actors.errors import CallboardError, ConfigurationError, StoreError, ValueNotStorable
 
-from .breaker import Breaker
 from .collecting import CHUNK_ITEMS, Collector, Reading
 from .decide import Collect, End, PollPolicy, Wait, after_answer, after_failure, after_reading
 from .metrics import BatchPollingMetrics, PollStage

@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 from uuid import UUID
 
+from callboard.actors.breaker import BreakerState
 from callboard.actors.jobs.types import AttemptKey
 
-from .breaker import BreakerState
 from .metrics import BatchPollingMetrics
 from .provider import BatchLimits, ProviderBatch
 from .state import BatchStatus, ItemStatus

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias, assert_never
 
 import h11
@@ -12,7 +13,8 @@ import h11
 from callboard.actors.actor import EventActor
 from callboard.actors.ports import JobStore, Telemetry
 
-from .attempts import Attempt, Verdict, judge
+from .attempts import JITTER, Attempt, Verdict, judge
+from .hosts import HostBreakers, host_of
 from .message import message_of
 from .sender import Blocked, Sender
 from .types import DueCallback
@@ -40,17 +42,21 @@ class Delivered(NamedTuple):
     """An attempt was made and recorded."""
 
 
+class PutOff(NamedTuple):
+    """Callbacks whose host is left alone are due later."""
+
+
 class Failed(NamedTuple):
     """The database did not answer, or there is a defect."""
 
     exception: BaseException
 
 
-DelivererMessage: TypeAlias = Look | Claimed | Delivered | Failed
+DelivererMessage: TypeAlias = Look | Claimed | Delivered | PutOff | Failed
 
 
 class Deliverer(EventActor):
-    """Claims callbacks that are due, sends them, records what came of it.
+    """Claims callbacks that are due, sends them, records what came of it; those of silent hosts are put off.
 
     A claim is a lease: where this process dies between the delivery and the record, another one delivers again, with
     the same id.
@@ -62,6 +68,7 @@ class Deliverer(EventActor):
         poll_interval_seconds: how often to look without being woken.
         timeout_seconds: of one attempt.
         delays_seconds: between attempts.
+        monotonic: the clock by which hosts are left alone.
     """
 
     def __init__(
@@ -73,6 +80,7 @@ class Deliverer(EventActor):
         poll_interval_seconds: float,
         timeout_seconds: float,
         delays_seconds: tuple[float, ...],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
         self._store = store
@@ -81,6 +89,8 @@ class Deliverer(EventActor):
         self._poll_interval_seconds = poll_interval_seconds
         self._lease_seconds = timeout_seconds + RECORD_SECONDS
         self._delays_seconds = delays_seconds
+        self._monotonic = monotonic
+        self._hosts = HostBreakers()
         self._free = SLOTS
         self._claiming = False
         self._look_again = False
@@ -100,6 +110,8 @@ class Deliverer(EventActor):
                 self._free += 1
                 if self._look_again:
                     self._look()
+            case PutOff():
+                pass
             case Failed(exception):
                 raise exception
             case _:
@@ -117,9 +129,17 @@ class Deliverer(EventActor):
     def _claimed(self, callbacks: list[DueCallback]) -> None:
         self._claiming = False
         self._look_again = self._look_again or len(callbacks) == self._free
+        put_off = []
         for callback in callbacks:
+            wait_seconds = self._hosts.wait_seconds(host_of(callback.url), self._monotonic())
+            if wait_seconds is not None:
+                put_off.append((callback, wait_seconds * (1 + JITTER * random.random())))
+                continue
             self._free -= 1
             self.context.pipe_to_self(self._deliver(callback), lambda _: Delivered(), Failed)
+        if put_off:
+            self._telemetry.callbacks_put_off(len(put_off))
+            self.context.pipe_to_self(self._store.callbacks.put_off(put_off), lambda _: PutOff(), Failed)
         if self._look_again and self._free:
             self._look()
         self.context.start_timer("poll", self._poll_interval_seconds, Look())
@@ -127,6 +147,8 @@ class Deliverer(EventActor):
     async def _deliver(self, callback: DueCallback) -> None:
         began = time.perf_counter()
         attempt = await self._attempt(callback)
+        self._hosts.attempted(host_of(callback.url), attempt, self._monotonic())
+        self._telemetry.callback_hosts_silent(self._hosts.silent(self._monotonic()))
         verdict = judge(attempt, random.random(), self._delays_seconds)
         self._telemetry.callback_attempted(verdict.outcome.value, time.perf_counter() - began)
         self._tell(callback, attempt, verdict)

@@ -76,6 +76,7 @@ class Sender:
         trusted_hosts: hosts that may be reached without TLS, and at private addresses.
         timeout_seconds: for one attempt, from the look-up of the address to the end of the answer.
         resolve: looks addresses up.
+        tls: makes the context of a TLS connection; default: certificates that the system trusts, for the name.
         now: the time.
     """
 
@@ -86,12 +87,14 @@ class Sender:
         *,
         timeout_seconds: float,
         resolve: Resolve = resolve,
+        tls: Callable[[], ssl.SSLContext] | None = None,
         now: Callable[[], datetime],
     ) -> None:
         self._secrets = tuple(secrets)
         self._trusted_hosts = frozenset(trusted_hosts)
         self._timeout_seconds = timeout_seconds
         self._resolve = resolve
+        self._tls = tls or _tls
         self._now = now
 
     async def send(self, message: Message) -> Answer:
@@ -121,7 +124,7 @@ class Sender:
                 why = refusal(address)
                 if why is not None:
                     raise Blocked(f"{target.host} is {address}, {why}")
-        context = _tls() if target.scheme == "https" else None
+        context = self._tls() if target.scheme == "https" else None
         failure: OSError | None = None
         for address in addresses:
             try:

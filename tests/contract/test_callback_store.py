@@ -114,6 +114,19 @@ async def test_a_blocked_one_was_not_sent_and_is_replayed(store: JobStore) -> No
     assert again.token > callback.token
 
 
+async def test_what_is_put_off_is_due_later_and_has_cost_no_attempt(store: JobStore) -> None:
+    callback = await completed(store)
+    await store.callbacks.put_off([(callback, 3600)])
+    assert await due(store) == []
+    [waiting] = await store.callbacks.read(CallbackState.PENDING, limit=10)
+    assert (waiting.attempts, waiting.sent_at) == (0, None)
+    await store.callbacks.put_off([(callback, LONG_AGO)])
+    [again] = await due(store)
+    await store.callbacks.put_off([(callback, LONG_AGO)])  # somebody else has it by now
+    assert await due(store) == []
+    assert again.job_id == callback.job_id
+
+
 async def test_a_job_is_kept_until_its_callback_has_ended(store: JobStore) -> None:
     callback = await completed(store)
     at_once = Retention(-1, -1, None)

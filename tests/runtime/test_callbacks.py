@@ -15,6 +15,7 @@ import pytest
 
 from callboard import Abort, ConfigurationError, JobRegistry, Runtime, Settings, job
 from callboard.actors.callbacks.attempts import CallbackState
+from callboard.actors.callbacks.deliverer import SLOTS
 from callboard.actors.jobs.types import JobRecord
 from tests.support.receiver import Received, Receiver, plain
 
@@ -128,6 +129,59 @@ async def test_what_may_not_be_called_is_refused_and_nothing_is_written(
 def test_a_secret_that_is_none_is_refused_without_being_shown(secret: str) -> None:
     with pytest.raises(ValueError, match="expected whsec_"):
         Settings(callback_secret=secret)
+
+
+async def test_a_worker_that_cannot_sign_says_so_where_it_matters(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    unsigned = settings.model_copy(update={"callback_secret": None})
+    with_callback, without = JobRegistry(), JobRegistry()
+
+    @job(kind="told", registry=with_callback, callback_url="https://example.com/done")
+    async def told() -> None: ...
+
+    @job(kind="work", registry=without)
+    async def work() -> None: ...
+
+    async def said(settings: Settings, registry: JobRegistry) -> list[str]:
+        caplog.clear()
+        async with Runtime(settings, registry=registry):
+            return [one.getMessage() for one in caplog.records if getattr(one, "event", "") == "callbacks.unsigned"]
+
+    assert await said(unsigned, without) == []
+    [message] = await said(unsigned, with_callback)
+    assert message.startswith("jobs of told have a callback_url, but this worker has no CALLBOARD_CALLBACK_SECRET")
+    assert await said(settings, with_callback) == []
+    async with Runtime(unsigned, registry=without) as runtime:
+        await (await runtime.spawn(work, callback_url="https://example.com/done")).result(20)
+    [message] = await said(unsigned, without)
+    assert message.startswith("there are callbacks to deliver, but")
+
+
+async def test_a_host_that_does_not_answer_holds_up_no_other_one(
+    settings: Settings, registry: JobRegistry, database_url: str
+) -> None:
+    @job(kind="work", registry=registry)
+    async def work() -> None: ...
+
+    async def silence(_: Received, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    settings = settings.model_copy(update={"callback_timeout_seconds": 0.5})
+    async with Receiver(silence) as dead, Receiver(plain(200)) as living:
+        async with Runtime(settings.model_copy(update={"callback_secret": None}), registry=registry) as runtime:
+            silent = await runtime.spawn_many(work, [()] * 200, callback_url=dead.url)
+            heard = await runtime.spawn_many(work, [()] * 5, callback_url=living.url)
+            for ref in [*silent, *heard]:
+                await ref.result(20)
+        async with Runtime(settings, registry=registry) as runtime:
+            await living.wait(5)
+            for ref in heard:
+                await recorded(runtime, ref.id, CallbackState.DELIVERED)
+            assert len(dead.requests) <= 2 * SLOTS  # those that were under way when it was given up
+            waiting = await runtime.store.callbacks.read(CallbackState.PENDING, limit=1000)
+            assert len(waiting) == 200
+            assert sum(one.attempts for one in waiting) <= len(dead.requests)
 
 
 @asynccontextmanager

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from callboard.actors.batches.breaker import BreakerState
 from callboard.actors.batches.metrics import BatchPollingMetrics
 from callboard.actors.batches.state import BatchStatus, ItemStatus
+from callboard.actors.breaker import BreakerState
 from callboard.actors.dead_letters import DeadLetterReason
 from callboard.actors.jobs.retention import Pruned
 from callboard.actors.jobs.state import Reason, Status
@@ -105,6 +105,8 @@ def filled() -> PrometheusTelemetry:
     telemetry.set_job_processes(busy=1, idle=1, memory_bytes=80_000_000)
     telemetry.job_process_ended("memory_limit")
     telemetry.callback_attempted("success", 0.2)
+    telemetry.callbacks_put_off(3)
+    telemetry.callback_hosts_silent(1)
     telemetry.store_summary_refreshed(
         StoreSummary(
             counts=(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
@@ -34,17 +35,24 @@ def plain(status: int, extra: str = "") -> Answer:
 
 
 class Receiver:
-    """Answers requests in turn, each as told; the last way for all that follow."""
+    """Answers requests in turn, each as told; the last way for all that follow.
 
-    def __init__(self, *answers: Answer) -> None:
+    Args:
+        answers: how.
+        tls: what to speak TLS with; default is none.
+    """
+
+    def __init__(self, *answers: Answer, tls: ssl.SSLContext | None = None) -> None:
         self._answers = list(answers)
+        self._tls = tls
         self.requests: list[Received] = []
         self._arrived = asyncio.Condition()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Receiver:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
+        self.port = int(server.sockets[0].getsockname()[1])
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -56,8 +64,7 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
     async def wait(self, count: int) -> list[Received]:
         """Return the requests when there are so many."""

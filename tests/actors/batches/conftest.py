@@ -13,7 +13,6 @@ import psycopg
 import pytest
 
 from callboard.actors.batches.anthropic_provider import AnthropicProvider
-from callboard.actors.batches.breaker import BreakerState
 from callboard.actors.batches.decide import PollPolicy
 from callboard.actors.batches.metrics import BatchPollingMetrics
 from callboard.actors.batches.openai_provider import OpenAIProvider
@@ -23,6 +22,7 @@ from callboard.actors.batches.providers import Providers
 from callboard.actors.batches.state import BatchStatus, ItemStatus
 from callboard.actors.batches.submitting import no_fence
 from callboard.actors.batches.types import BatchRecord, BatchResult
+from callboard.actors.breaker import BreakerState
 from callboard.actors.ports import NoTelemetry
 from callboard.actors.settings import Settings
 from callboard.batch_desk import BatchDesk

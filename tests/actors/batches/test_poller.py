@@ -9,10 +9,10 @@ from uuid import UUID
 
 import pytest
 
-from callboard.actors.batches.breaker import BreakerState
 from callboard.actors.batches.provider import ProviderBatch
 from callboard.actors.batches.state import BatchStatus, ItemStatus
 from callboard.actors.batches.types import Collected, Outcome
+from callboard.actors.breaker import BreakerState
 from callboard.actors.errors import ConfigurationError, InvalidBatch, StoreUnavailable
 from tests.actors.batches.conftest import Bench, requests
 from tests.support.faulty_provider import Hold, edited, lines, lost, refused, unserved

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callboard.actors.batches.breaker import Breaker, BreakerState
 from callboard.actors.batches.decide import End, PollPolicy, after_answer, after_failure, after_reading, pause_seconds
 from callboard.actors.batches.http_status import failure_kind, in_doubt, retry_after_seconds
 from callboard.actors.batches.json_lines import LineSplitter
@@ -20,6 +19,7 @@ from callboard.actors.batches.provider import BatchLimits, FailureKind, Phase, P
 from callboard.actors.batches.requests import divide, require_fits, size_bytes, validate
 from callboard.actors.batches.state import EDGES, TERMINAL, UNFINISHED, BatchStatus, ItemStatus, final_status
 from callboard.actors.batches.types import BatchRecord, BatchRequest, NewItem
+from callboard.actors.breaker import Breaker, BreakerState
 from callboard.actors.errors import InvalidBatch
 
 POLICY = PollPolicy(interval_seconds=300, max_backoff_seconds=3600)
