@@ -42,6 +42,7 @@ from . import limiting, reading, rescuing, spawning, uniqueness, writing
 from .batches import PostgresBatches
 from .callbacks import PostgresCallbacks
 from .claim_marks import ClaimMarks, Walk
+from .completing import is_completion
 from .controls import PostgresControls
 from .engine import make_engine, readable_errors
 from .families import cancelled_jobs
@@ -259,6 +260,9 @@ class PostgresStore:
         holders = [key for key in map(_attempt, transitions) if key in self._holders] if self._holders else []
 
         async def body(connection: _Native) -> list[Applied | Refused]:
+            if not holders and all(map(is_completion, transitions)):
+                writer = writing.TransitionWriter(connection, self._sql, actor)
+                return await writer.complete(transitions)
             async with connection.transaction():
                 writer = writing.TransitionWriter(connection, self._sql, actor)
                 answers = await writer.write(transitions)

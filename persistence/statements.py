@@ -23,6 +23,7 @@ from typing import Final
 
 from callboard.actors.jobs.turn import DEFAULT_AGING_SECONDS
 
+from .completing import COMPLETE
 from .schema import UNFINISHED_SQL
 
 # A fresh insert: `ON CONFLICT DO NOTHING` covers the id (a repeated call), the unique key and the child's place.
@@ -367,6 +368,7 @@ class Statements:
         self.claim = self._statement(_CLAIM)
         self.promote = self._statement(PROMOTE)
         self.apply = self._statement(_APPLY)
+        self.complete = self._statement(COMPLETE)
         self.lock_parents = self._statement(_LOCK_PARENTS)
         self.wake_parents = self._statement(_WAKE_PARENTS)
         self.wake_askers = self._statement(_WAKE_ASKERS)

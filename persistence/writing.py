@@ -12,6 +12,7 @@ from callboard.actors.jobs.decide import Transition
 from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import Applied, AttemptKey, Refused
 
+from .completing import complete, is_completion
 from .literals import json_text, plain_array, text_array
 from .statements import Statements
 
@@ -40,11 +41,28 @@ class TransitionWriter:
     async def write(self, transitions: Sequence[Transition]) -> list[Applied | Refused]:
         """Write transitions, each by compare-and-set; positional.
 
-        A job that comes twice is written in two rounds, so that the second sees what the first did.
+        A job that comes twice is written in two rounds, so that the second sees what the first did. Completions go
+        first, all together: with each other they cannot meet, and any other transition of theirs they refuse.
         """
         answers: list[Applied | Refused | None] = [None] * len(transitions)
-        for places in _rounds(transitions):
+        completions = [place for place, transition in enumerate(transitions) if is_completion(transition)]
+        if completions:
+            written = await self.complete([transitions[place] for place in completions])
+            for place, answer in zip(completions, written, strict=True):
+                answers[place] = answer
+        others = [place for place, answer in enumerate(answers) if answer is None]
+        for places in _rounds(transitions, others):
             await self._write_round(transitions, places, answers)
+        return [answer for answer in answers if answer is not None]
+
+    async def complete(self, completions: Sequence[Transition]) -> list[Applied | Refused]:
+        """Write completions in one statement, which announces them itself, and so needs no transaction; positional."""
+        answers: list[Applied | Refused | None] = [
+            *await complete(self._connection, self._sql.complete.native, completions, self._actor)
+        ]
+        refused = [place for place, answer in enumerate(answers) if answer is None]
+        if refused:
+            await self._explain(refused, completions, answers)
         return [answer for answer in answers if answer is not None]
 
     async def _write_round(
@@ -134,13 +152,14 @@ def refusal(transition: Transition, status: Status | None, token: int | None) ->
     return Refused(transition.job_id, cause, status, token)  # type: ignore[arg-type]
 
 
-def _rounds(transitions: Sequence[Transition]) -> list[list[int]]:
-    """Split the places so that no job comes twice in one round, each round in the order of ids (against deadlocks)."""
+def _rounds(transitions: Sequence[Transition], places: Sequence[int]) -> list[list[int]]:
+    """Split places so that no job comes twice in one round, each round in the order of ids (against deadlocks)."""
     rounds: list[list[int]] = []
     seen: dict[UUID, int] = {}
-    for place, transition in enumerate(transitions):
-        number = seen.get(transition.job_id, 0)
-        seen[transition.job_id] = number + 1
+    for place in places:
+        job_id = transitions[place].job_id
+        number = seen.get(job_id, 0)
+        seen[job_id] = number + 1
         if number == len(rounds):
             rounds.append([])
         rounds[number].append(place)

@@ -226,7 +226,7 @@ class JobActor(EventActor):
         if event is None:
             raise AssertionError("nothing has happened that could be written")
         transition = (
-            succeed(self._claimed, event)
+            succeed(self._claimed, event, has_parent=self._claimed.parent_id is not None)
             if type(event) is Succeed
             else decide(self._claimed, event, environment.policy, environment.clock.now())
         )

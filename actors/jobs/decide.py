@@ -154,6 +154,8 @@ class Transition(NamedTuple):
     result: str | None = None
     error: dict[str, Any] | None = None
     waiting_on: WaitingOn | None = None
+    has_parent: bool = True
+    """False if the job has no parent for certain: nobody then needs to look whether one waits for it."""
 
 
 def decide(job: Subject, event: Event, policy: Policy, now: datetime) -> Transition:
@@ -172,7 +174,7 @@ def decide(job: Subject, event: Event, policy: Policy, now: datetime) -> Transit
         InvalidTransition: the job's status has no edge for this event.
     """
     if type(event) is Succeed and job.status is Status.RUNNING:  # nearly every call, so ahead of the table
-        return succeed(job, event)
+        return succeed(job, event, has_parent=True)
     to_status, reason, details = _outcome(job, event, policy, now)
     late = job.status is not Status.RUNNING and isinstance(event, _OF_AN_ATTEMPT)
     if late or not allowed(job.status, to_status, reason):
@@ -187,9 +189,17 @@ def decide(job: Subject, event: Event, policy: Policy, now: datetime) -> Transit
     return Transition(job.id, job.status, to_status, job.token, reason, counted, **details)
 
 
-def succeed(job: Subject, event: Succeed) -> Transition:
+def succeed(job: Subject, event: Succeed, *, has_parent: bool) -> Transition:
     """Decide as ``decide`` does, of a running job whose function returned: there is nothing to weigh."""
-    return Transition(job.id, Status.RUNNING, Status.COMPLETED, job.token, Reason.SUCCEEDED, True, 0.0, event.result)
+    return Transition(
+        job.id,
+        Status.RUNNING,
+        Status.COMPLETED,
+        job.token,
+        Reason.SUCCEEDED,
+        result=event.result,
+        has_parent=has_parent,
+    )
 
 
 _Outcome: TypeAlias = tuple[Status, Reason, dict[str, Any]]

@@ -39,7 +39,8 @@ async def running(store: JobStore, *, lease: float = 60, **fields: Any) -> Claim
 
 
 def outcome(job: ClaimedJob | JobRecord, event: Event, **changes: Any) -> Transition:
-    return decide(job, event, Policy(), datetime.now(UTC))._replace(**changes)
+    transition = decide(job, event, Policy(), datetime.now(UTC))
+    return transition._replace(**{"has_parent": job.parent_id is not None, **changes})
 
 
 async def applied(store: JobStore, *transitions: Transition) -> None:

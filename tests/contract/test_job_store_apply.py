@@ -66,6 +66,35 @@ async def test_a_success_after_a_failure_has_no_error(store: JobStore) -> None:
     assert (stored.error, stored.result) == (None, None)
 
 
+async def test_successes_and_other_ends_in_one_batch_are_answered_in_their_order(store: JobStore) -> None:
+    await spawned(store, 6, max_attempts=2)
+    jobs = await claimed(store, 6)
+    batch = [outcome(job, Succeed("1") if number % 2 else Fail(ERROR, 0)) for number, job in enumerate(jobs)]
+    batch[1] = batch[1]._replace(has_parent=True)
+    batch[3] = batch[3]._replace(token=batch[3].token + 1)
+    answers = await store.apply(batch, actor="node:here")
+    assert [answer.job_id for answer in answers] == [job.id for job in jobs]
+    assert [isinstance(answer, Applied) for answer in answers] == [True, True, True, False, True, True]
+    assert answers[3] == Refused(jobs[3].id, "stale", Status.RUNNING, jobs[3].token)
+    found = {job.id: job.status for job in await store.get_many([job.id for job in jobs])}
+    ends = [Status.PENDING, Status.COMPLETED, Status.PENDING, Status.RUNNING, Status.PENDING, Status.COMPLETED]
+    assert [found[job.id] for job in jobs] == ends
+
+
+async def test_of_successes_alone_the_late_one_is_refused_and_the_others_stand(store: JobStore) -> None:
+    await spawned(store, 3)
+    jobs = await claimed(store, 3)
+    await store.cancel([jobs[1].id], actor="api")
+    answers = await store.apply([outcome(job, Succeed(None)) for job in reversed(jobs)], actor="node:here")
+    assert answers == [
+        Applied(jobs[2].id, Status.COMPLETED),
+        Refused(jobs[1].id, "invalid", Status.CANCELLED, jobs[1].token),
+        Applied(jobs[0].id, Status.COMPLETED),
+    ]
+    assert await statuses(store, jobs[0].id) == [Status.PENDING, Status.RUNNING, Status.COMPLETED]
+    assert (await store.history(jobs[0].id))[-1].reason is Reason.SUCCEEDED
+
+
 async def test_a_delay_is_kept(store: JobStore) -> None:
     job = await running(store)
     await applied(store, outcome(job, Snooze(3600)))

@@ -12,6 +12,7 @@ import pytest
 from callboard.actors.jobs.decide import Transition
 from callboard.actors.jobs.state import Reason, Status
 from callboard.actors.jobs.types import AttemptKey
+from callboard.persistence.completing import completion_columns
 from callboard.persistence.lease_statements import LeaseStatements
 from callboard.persistence.literals import plain_array
 from callboard.persistence.spawning import insert_columns
@@ -107,6 +108,7 @@ def test_no_hot_statement_reads_more_than_its_jobs(connection: Connection) -> No
         "claim of nothing": (sql.claim, {"queues": "{idle}", "limits": f"{{{BATCH}}}", "node": "n", "lease": 60.0}),
         "promote": (sql.promote, {"queues": "{busy,idle}", "limit": BATCH}),
         "apply": (sql.apply, columns(ends, "node:here")),
+        "complete": (sql.complete, completion_columns(ends, "node:here")),
         "renew": (leases.renew, renewal(attempts, 60.0)),
         "progress": (sql.progress, progress_columns({key: {"done": 1} for key in attempts})),
         "actual": (sql.actual, ids),

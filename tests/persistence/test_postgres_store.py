@@ -20,6 +20,7 @@ from callboard.actors.jobs.state import Reason, Status, WaitingOn
 from callboard.actors.jobs.types import Applied, AttemptKey, JobFilter, QueueDemand, Spawned
 from callboard.actors.ports import NoTelemetry
 from callboard.actors.settings import Settings
+from callboard.persistence.completing import completion_columns
 from callboard.persistence.engine import make_sync_engine, sqlalchemy_url
 from callboard.persistence.lease_statements import LeaseStatements
 from callboard.persistence.postgres_store import PostgresStore
@@ -323,8 +324,8 @@ async def test_one_statement_records_its_jobs_together(store: PostgresStore, oth
     assert found == [
         (None, "pending", "spawned", 200),
         ("pending", "running", "claimed", 200),
-        ("running", "pending", "parked", 1),
         ("running", "completed", "succeeded", 199),
+        ("running", "pending", "parked", 1),
     ]
     for job_id in ids:
         assert len(await statuses(store, job_id)) == 3
@@ -495,6 +496,7 @@ async def test_hot_statements_read_by_index(store: PostgresStore, other: Native,
             other, sql.claim, {"queues": "{busy,late}", "limits": "{500,500}", "node": "n", "lease": 60.0}
         ),
         "apply": await explained(other, sql.apply, columns(batch, "node:here")),
+        "complete": await explained(other, sql.complete, completion_columns(batch, "node:here")),
         "renew": await explained(
             other, leases.renew, {**ids, "tokens": "{" + ",".join(["1"] * len(jobs)) + "}", "lease": 60.0}
         ),
