@@ -11,7 +11,8 @@ import pytest
 
 from callboard.actors.jobs.decide import Transition
 from callboard.actors.jobs.state import Reason, Status
-from callboard.actors.jobs.types import AttemptKey
+from callboard.actors.jobs.types import AttemptKey, QueueDemand
+from callboard.persistence.claim_marks import ClaimMarks
 from callboard.persistence.completing import completion_columns
 from callboard.persistence.lease_statements import LeaseStatements
 from callboard.persistence.literals import plain_array
@@ -96,6 +97,12 @@ def rows_read(plan: dict[str, Any]) -> float:
     )
 
 
+def claim_parameters(*queues: str) -> dict[str, object]:
+    demands = [QueueDemand(queue, BATCH) for queue in queues]
+    limits = plain_array([str(BATCH)] * len(queues))
+    return {"queues": plain_array(queues), "limits": limits, "node": "n", "lease": 60.0, **ClaimMarks().begin(demands)}
+
+
 def test_no_hot_statement_reads_more_than_its_jobs(connection: Connection) -> None:
     sql, leases = Statements("callboard"), LeaseStatements("callboard")
     claims = {"numbers": f"{{{RUNNING.start // 1000}}}"}
@@ -104,8 +111,8 @@ def test_no_hot_statement_reads_more_than_its_jobs(connection: Connection) -> No
     ends = [Transition(key.job_id, Status.RUNNING, Status.COMPLETED, 1, Reason.SUCCEEDED) for key in attempts]
     statements: dict[str, tuple[Statement, Mapping[str, object]]] = {
         "insert": (sql.insert, insert_columns([new_job() for _ in range(BATCH)]) | {"actor": "test"}),
-        "claim": (sql.claim, {"queues": "{busy,idle}", "limits": f"{{{BATCH},{BATCH}}}", "node": "n", "lease": 60.0}),
-        "claim of nothing": (sql.claim, {"queues": "{idle}", "limits": f"{{{BATCH}}}", "node": "n", "lease": 60.0}),
+        "claim": (sql.claim, claim_parameters("busy", "idle")),
+        "claim of nothing": (sql.claim, claim_parameters("idle")),
         "promote": (sql.promote, {"queues": "{busy,idle}", "limit": BATCH}),
         "apply": (sql.apply, columns(ends, "node:here")),
         "complete": (sql.complete, completion_columns(ends, "node:here")),

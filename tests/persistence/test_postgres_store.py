@@ -20,6 +20,7 @@ from callboard.actors.jobs.state import Reason, Status, WaitingOn
 from callboard.actors.jobs.types import Applied, AttemptKey, JobFilter, QueueDemand, Spawned
 from callboard.actors.ports import NoTelemetry
 from callboard.actors.settings import Settings
+from callboard.persistence.claim_marks import ClaimMarks
 from callboard.persistence.completing import completion_columns
 from callboard.persistence.engine import make_sync_engine, sqlalchemy_url
 from callboard.persistence.lease_statements import LeaseStatements
@@ -493,7 +494,10 @@ async def test_hot_statements_read_by_index(store: PostgresStore, other: Native,
     batch = [Transition(job.id, Status.RUNNING, Status.COMPLETED, 1, Reason.SUCCEEDED) for job in jobs]
     plans = {
         "claim": await explained(
-            other, sql.claim, {"queues": "{busy,late}", "limits": "{500,500}", "node": "n", "lease": 60.0}
+            other,
+            sql.claim,
+            {"queues": "{busy,late}", "limits": "{500,500}", "node": "n", "lease": 60.0}
+            | ClaimMarks().begin([QueueDemand("busy", 500), QueueDemand("late", 500)]),
         ),
         "apply": await explained(other, sql.apply, columns(batch, "node:here")),
         "complete": await explained(other, sql.complete, completion_columns(batch, "node:here")),
