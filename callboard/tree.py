@@ -8,7 +8,6 @@
     ├── writer               commits what the jobs became      ┐
     ├── progress             stores their reports              │
     ├── rescuer              takes back what no lease holds    │ only where jobs run
-    ├── retention            deletes what was kept long enough │
     ├── housekeeper          keeps the tables in shape         │
     ├── deliverer            calls back, where there is a secret   │
     ├── work                 rest_for_one                      │

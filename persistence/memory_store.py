@@ -148,7 +148,7 @@ class MemoryStore:
         other = holder(job, self._jobs.values(), now)
         if other is None:
             return self._insert(record, actor, now)
-        match resolve(other.status, other.attempt, job.on_conflict):
+        match resolve(other.status, other.token, job.on_conflict):
             case Resolution.REPLACE:
                 kept = ("id", "status", "attempt", "token", "created_at", "parent_id", "child_key", "child_index")
                 self._put(replace(record, **{name: getattr(other, name) for name in kept}))

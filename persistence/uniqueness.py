@@ -27,7 +27,7 @@ SELECT pg_advisory_xact_lock(hashtextextended('callboard unique {schema} ' || :k
 """
 
 _HOLDER = """
-SELECT id, status, attempt FROM {jobs}
+SELECT id, status, token FROM {jobs}
 WHERE kind = :kind AND unique_key = :key AND unique_statuses IS NOT NULL
     AND status = ANY(CAST([statuses text] AS text[]))
     AND (CAST(:seconds AS float8) IS NULL OR created_at > now() - CAST(:seconds AS float8) * interval '1 second')
@@ -135,8 +135,8 @@ async def _insert_one(
     if not found:
         [answer] = await spawning.insert(execute, sql, [job], actor, parent)
         return answer
-    holder, status, attempt = UUID(str(found[0][0])), Status(found[0][1]), found[0][2]
-    match resolve(status, attempt, job.on_conflict):
+    holder, status, token = UUID(str(found[0][0])), Status(found[0][1]), found[0][2]
+    match resolve(status, token, job.on_conflict):
         case Resolution.REFUSE:
             raise DuplicateJob(holder, job.kind, job.unique_key or "", status)
         case Resolution.REPLACE:

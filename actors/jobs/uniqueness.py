@@ -43,16 +43,17 @@ def holds_key(
     return status in statuses and (seconds is None or (now - created_at).total_seconds() < seconds)
 
 
-def resolve(status: Status, attempt: int, on_conflict: OnConflict) -> Resolution:
+def resolve(status: Status, token: int, on_conflict: OnConflict) -> Resolution:
     """Tell what to do with the job that holds the key.
 
     Args:
         status: its status.
-        attempt: its attempts so far; a job that has run is not changed any more, its retry is the same job.
+        token: of its latest attempt, 0 before the first. A job that has begun is not changed any more, whether it waits
+            for its retry or is parked: what it has done and asked stands beside it, and was for the old arguments.
         on_conflict: what the new job asks for.
     """
     if on_conflict is OnConflict.RAISE:
         return Resolution.REFUSE
-    if status not in WAITING or attempt > 0 or on_conflict is OnConflict.RETURN:
+    if status not in WAITING or token > 0 or on_conflict is OnConflict.RETURN:
         return Resolution.KEEP
     return Resolution.REPLACE if on_conflict is OnConflict.REPLACE else Resolution.RESCHEDULE

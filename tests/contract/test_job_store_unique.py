@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from callboard.actors.errors import DuplicateJob
-from callboard.actors.jobs.decide import Fail, Succeed
-from callboard.actors.jobs.state import UNFINISHED, Status
-from callboard.actors.jobs.types import JobFilter, NewJob, OnConflict, Spawned
+from callboard.actors.jobs.decide import Fail, Park, Succeed
+from callboard.actors.jobs.state import UNFINISHED, Status, WaitingOn
+from callboard.actors.jobs.types import AttemptKey, JobFilter, NewJob, OnConflict, Spawned
 from callboard.actors.ports import JobStore
 
 from .support import ERROR, applied, claimed, new_job, outcome, record, running
@@ -118,6 +118,21 @@ async def test_a_job_that_has_begun_is_not_changed(store: JobStore, on_conflict:
     stored = await record(store, job.id)
     assert (stored.arguments, stored.status) == ("{}", Status.PENDING)
     assert [again.id for again in await claimed(store)] == [job.id]
+
+
+@pytest.mark.parametrize("on_conflict", [OnConflict.REPLACE, OnConflict.RESCHEDULE])
+async def test_a_parked_job_has_begun_and_is_not_changed(store: JobStore, on_conflict: OnConflict) -> None:
+    job = await running(store, unique_key="k", unique_statuses=UNENDED)
+    attempt = AttemptKey(job.id, job.token)
+    await store.steps.record(attempt, "charge", "1")
+    assert await store.llm_requests.ask(attempt, "draft", "p", "{}") is None
+    await applied(store, outcome(job, Park(WaitingOn.LLM_BATCH)))
+    change = unique(on_conflict=on_conflict, arguments='{"a": 2}', delay_seconds=3600.0)
+    assert await spawn(store, change) == [Spawned(job.id, created=False)]
+    stored = await record(store, job.id)
+    assert (stored.arguments, stored.attempt, stored.waiting_on) == ("{}", 0, WaitingOn.LLM_BATCH)
+    assert stored.run_at <= stored.created_at + timedelta(minutes=1)
+    assert await store.llm_requests.providers() == ["p"]
 
 
 async def test_a_repeated_call_finds_its_own_job(store: JobStore) -> None:

@@ -43,12 +43,11 @@ def process(server: FaultyProvider, module: str, *words: str, name: str = "node"
     """Run ``python -m module words``, as a node of this name; it is killed in the end."""
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     command = [sys.executable, "-m", module, *words]
-    running = subprocess.Popen(command, env=environment(server, CALLBOARD_NODE_NAME=name), text=True, **pipes)
-    try:
-        yield running
-    finally:
-        running.kill()
-        running.communicate()
+    with subprocess.Popen(command, env=environment(server, CALLBOARD_NODE_NAME=name), text=True, **pipes) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
 
 
 @contextmanager

@@ -47,6 +47,13 @@ async def careless(ctx: JobContext) -> None:
     await ctx.llm_batch(prompt("careless"), key="draft")
 
 
+@job(registry=REGISTRY, kind="tests.blocking", executor="thread")
+async def blocking(ctx: JobContext) -> str:
+    """Ask from a thread of its own."""
+    reply = await ctx.llm_batch(prompt("from a thread"), key="draft")
+    return str(reply["content"][0]["text"])
+
+
 def settings(url: str, window_seconds: float) -> Settings:
     return Settings(
         database_url=url,

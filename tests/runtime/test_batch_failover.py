@@ -63,9 +63,9 @@ def test_promise_8_a_leader_killed_after_a_chunk_of_results_is_followed_by_one_t
     require_every_result(database_url, ITEMS)
 
 
-@pytest.mark.parametrize("before", [True, False])
-async def test_promise_8_a_leader_killed_while_it_submits_what_jobs_ask_costs_no_second_batch(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool
+@pytest.mark.parametrize(("before", "in_order"), [(True, False), (False, False), (False, True)])
+async def test_promise_8_a_leader_that_ends_while_it_submits_what_jobs_ask_costs_no_second_batch(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool, in_order: bool
 ) -> None:
     """B13 and B14, for what jobs ask: no second batch, and each job goes on once."""
     hold = Hold(before=before)
@@ -85,7 +85,11 @@ async def test_promise_8_a_leader_killed_while_it_submits_what_jobs_ask_costs_no
         with two_nodes(server, "tests.runtime.llm_jobs", database_url, "0.2") as nodes:
             assert hold.reached.wait(PATIENCE_SECONDS)
             first = leader(database_url)
-            kill(nodes[first])
+            if in_order:  # it hands over, and what it is about is cut off
+                nodes[first].stdin.close()
+                assert nodes[first].wait(PATIENCE_SECONDS) == 0
+            else:
+                kill(nodes[first])
             hold.refuse() if before else hold.release()
             for hosted in server.batches.all():  # it ends there, and only then shows whose it is
                 server.batches.look(hosted.id)

@@ -12,7 +12,7 @@ import pytest
 from callboard import JobFailed, JobRef, Reason, Runtime, Status
 from tests.support.faulty_provider import Fault, FaultyProvider, lines, refused
 
-from .llm_jobs import REGISTRY, careful, careless, draft, settings
+from .llm_jobs import REGISTRY, blocking, careful, careless, draft, settings
 
 WAIT_SECONDS = 60
 
@@ -117,6 +117,10 @@ async def test_what_is_refused_is_not_sent_again_and_nothing_for_ever(
     provider.always("anthropic_results", instead(result))
     assert await (await asking.spawn(careful)).result(WAIT_SECONDS) == ["draft", "errored"]
     assert len(provider.batches.all()) == batches
+
+
+async def test_a_job_in_a_thread_asks_too(asking: Runtime) -> None:
+    assert "3 words: from a thread" in await (await asking.spawn(blocking)).result(WAIT_SECONDS)
 
 
 async def test_where_nobody_polls_nobody_waits(database_url: str) -> None:

@@ -124,6 +124,13 @@ async def mapping(ctx: JobContext) -> list[Any]:
     return await ctx.map(my_pid, [()])
 
 
+@IN_A_PROCESS
+async def asking(ctx: JobContext, method: str) -> Any:
+    if method == "ctx.step":
+        return await ctx.step("key", plain)
+    return await ctx.llm_batch({"messages": []}, key="key")
+
+
 def plain() -> int:
     return 1
 

@@ -322,6 +322,13 @@ def test_map_is_refused_by_name(pool: Pool) -> None:
     assert "ctx.map is not there in a job with executor='process'" in failure.error["message"]
 
 
+@pytest.mark.parametrize("method", ["ctx.step", "ctx.llm_batch"])
+def test_what_needs_the_worker_is_refused_by_name(pool: Pool, method: str) -> None:
+    failure = pool.start(process_jobs.asking, method=method).failure()
+    assert not failure.retryable
+    assert f"{method} is not there in a job with executor='process'" in failure.error["message"]
+
+
 def test_the_function_has_the_main_thread_to_itself(pool: Pool) -> None:
     assert pool.start(process_jobs.in_the_main_thread).result() == "true"
 

@@ -29,11 +29,11 @@ def test_what_a_key_spans(options: dict[str, object], statuses: set[Status] | No
 
 
 @given(st.sampled_from(Status), st.integers(0, 3), st.sampled_from(OnConflict))
-def test_only_a_job_that_has_not_begun_is_changed(status: Status, attempt: int, on_conflict: OnConflict) -> None:
-    resolution = resolve(status, attempt, on_conflict)
+def test_only_a_job_that_has_not_begun_is_changed(status: Status, token: int, on_conflict: OnConflict) -> None:
+    resolution = resolve(status, token, on_conflict)
     if on_conflict is OnConflict.RAISE:
         assert resolution is Resolution.REFUSE
-    elif status is Status.RUNNING or status in TERMINAL or attempt or on_conflict is OnConflict.RETURN:
+    elif status is Status.RUNNING or status in TERMINAL or token or on_conflict is OnConflict.RETURN:
         assert resolution is Resolution.KEEP
     else:
         assert resolution.value == on_conflict.value
