@@ -13,7 +13,7 @@ import psycopg
 from callboard.actors.batches.provider import BatchLimits
 from callboard.actors.batches.requests import fitting
 from callboard.actors.batches.state import ItemStatus
-from callboard.actors.batches.types import BatchResult, NewBatch, NewItem, lost_reply
+from callboard.actors.batches.types import BatchResult, NewBatch, NewItem, WaitingRequest, lost_reply
 from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import AttemptKey
 
@@ -39,6 +39,13 @@ WITH owner AS MATERIALIZED (
 SELECT owner.status, owner.token, asked.batch_id, item.status, CAST(item.result AS text), CAST(item.error AS text)
 FROM owner LEFT JOIN asked ON true
     LEFT JOIN {batch_items} AS item ON item.batch_id = asked.batch_id AND item.position = asked.position
+"""
+
+_WAITING: Final = """
+SELECT request.job_id, request.key, request.provider, request.requested_at, request.resubmissions
+FROM {llm_requests} AS request JOIN {jobs} AS job ON job.id = request.job_id
+WHERE request.batch_id IS NULL AND job.status IN ({unfinished})
+ORDER BY request.requested_at, request.job_id, request.key LIMIT CAST(:limit AS integer)
 """
 
 _PROVIDERS: Final = """
@@ -75,6 +82,7 @@ class PostgresLlmRequests:
         self._run = run
         self._batches = batches
         self._ask = compiled(_ASK)
+        self._waiting = compiled(_WAITING)
         self._providers = compiled(_PROVIDERS)
         self._take = compiled(_TAKE)
         self._assign = compiled(_ASSIGN)
@@ -101,6 +109,15 @@ class PostgresLlmRequests:
         if item_status is None:
             return lost_reply(key, batch_id)
         return BatchResult(key, ItemStatus(item_status), _plain(result), _plain(error))
+
+    async def waiting(self, *, limit: int) -> list[WaitingRequest]:
+        """Read what is in no batch yet, the oldest first."""
+
+        async def body(connection: _Native) -> list[WaitingRequest]:
+            rows = await (await connection.execute(self._waiting.native, {"limit": limit})).fetchall()
+            return [WaitingRequest(*row) for row in rows]
+
+        return await self._run("waiting_llm_requests", body)
 
     async def providers(self) -> list[str]:
         """Return whom requests wait for."""

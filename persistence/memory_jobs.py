@@ -154,6 +154,7 @@ def matches(job: JobRecord, where: JobFilter) -> bool:
         and set(where.tags) <= set(job.tags)
         and (where.owner is None or job.owner == where.owner)
         and (where.parent_id is None or job.parent_id == where.parent_id)
+        and where.waiting_on in {None, job.waiting_on}
         and set(metadata_pairs(where.metadata)) <= set(metadata_pairs(job.metadata))
         and (not where.error_types or (job.error or {}).get("type") in where.error_types)
     )

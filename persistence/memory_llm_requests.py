@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from callboard.actors.batches.provider import BatchLimits
 from callboard.actors.batches.requests import fitting
 from callboard.actors.batches.state import ItemStatus
-from callboard.actors.batches.types import BatchResult, NewBatch, NewItem, lost_reply
-from callboard.actors.jobs.types import AttemptKey, JobRecord
+from callboard.actors.batches.types import BatchResult, NewBatch, NewItem, WaitingRequest, lost_reply
+from callboard.actors.clock import Clock
+from callboard.actors.jobs.types import AttemptKey, JobRecord, RequestsWaiting
 
 from .families import require_running_attempt
 from .memory_batches import MemoryBatches
@@ -22,6 +24,7 @@ class _Request:
     key: str
     provider: str
     params: str
+    requested_at: datetime
     batch_id: UUID | None = None
     position: int = 0
     resubmissions: int = 0
@@ -31,14 +34,20 @@ class MemoryLlmRequests:
     """Implements ``LlmRequestStore``.
 
     Args:
+        clock: the "database's" clock.
         job: finds a job.
         batches: records the batches that requests are gathered into.
         require_term: refuses the writes of a leader whose term is over.
     """
 
     def __init__(
-        self, job: Callable[[UUID], JobRecord | None], batches: MemoryBatches, require_term: Callable[[int], None]
+        self,
+        clock: Clock,
+        job: Callable[[UUID], JobRecord | None],
+        batches: MemoryBatches,
+        require_term: Callable[[int], None],
     ) -> None:
+        self._clock = clock
         self._job = job
         self._batches = batches
         self._require_term = require_term
@@ -50,7 +59,7 @@ class MemoryLlmRequests:
         status, token = (None, None) if found is None else (found.status, found.token)
         require_running_attempt(attempt, status, token, may="ask nothing")
         known = self._requests.setdefault(attempt.job_id, {})
-        return self._reply(known.setdefault(key, _Request(attempt.job_id, key, provider, params)))
+        return self._reply(known.setdefault(key, _Request(attempt.job_id, key, provider, params, self._clock.now())))
 
     def _reply(self, request: _Request) -> BatchResult | None:
         if request.batch_id is None:
@@ -61,6 +70,21 @@ class MemoryLlmRequests:
         if reply.status is ItemStatus.PENDING:
             return None
         return BatchResult(request.key, reply.status, reply.result, reply.error)
+
+    async def waiting(self, *, limit: int) -> list[WaitingRequest]:
+        """Read what is in no batch yet, the oldest first."""
+        found = sorted(self._waiting(), key=lambda one: (one.requested_at, one.job_id, one.key))
+        return [
+            WaitingRequest(one.job_id, one.key, one.provider, one.requested_at, one.resubmissions)
+            for one in found[:limit]
+        ]
+
+    def counted(self) -> tuple[RequestsWaiting, ...]:
+        """Count what is in no batch yet, by provider."""
+        found: dict[str, list[datetime]] = {}
+        for one in self._waiting():
+            found.setdefault(one.provider, []).append(one.requested_at)
+        return tuple(RequestsWaiting(name, len(times), min(times)) for name, times in sorted(found.items()))
 
     async def providers(self) -> list[str]:
         """Return whom requests wait for."""

@@ -103,7 +103,7 @@ class MemoryStore:
             self.leader_lock.require_term,
             self._put_requests_back,
         )
-        self.llm_requests = MemoryLlmRequests(self._jobs.get, self.batches, self.leader_lock.require_term)
+        self.llm_requests = MemoryLlmRequests(clock, self._jobs.get, self.batches, self.leader_lock.require_term)
 
     async def open(self) -> None:
         """Do nothing: memory is there."""
@@ -528,6 +528,7 @@ class MemoryStore:
                 depths.append(QueueDepth(queue, len(ready), min(ready)))
         running = Counter(self._jobs[job_id].node for job_id in self._running)
         return StoreSummary(
+            llm_requests=self.llm_requests.counted(),
             callbacks_pending=sum(map(self.callbacks.is_pending, self._jobs)),
             counts=tuple(StatusCount(*key, jobs) for key, jobs in sorted(counts.items())),
             depths=tuple(depths),

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, array, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from callboard.actors.jobs.state import Reason, Status, WaitingOn
+from callboard.actors.jobs.state import UNFINISHED, Reason, Status, WaitingOn
 from callboard.actors.jobs.types import (
     ErrorCount,
     HistoryRow,
@@ -19,12 +19,13 @@ from callboard.actors.jobs.types import (
     Node,
     QueueControl,
     QueueDepth,
+    RequestsWaiting,
     StatusCount,
     StoreSummary,
 )
 
 from .literals import metadata_pairs
-from .schema import callbacks, jobs, nodes, queues
+from .schema import callbacks, jobs, llm_requests, nodes, queues
 
 _EXPIRED = sa.and_(
     jobs.c.result_ttl_seconds.is_not(None),
@@ -86,12 +87,10 @@ async def list_jobs(
 
 
 def _conditions(where: JobFilter, schema: str) -> Iterator[sa.ColumnElement[bool]]:
-    if where.statuses:
-        yield jobs.c.status.in_([status.value for status in where.statuses])
-    if where.kinds:
-        yield jobs.c.kind.in_(where.kinds)
-    if where.queues:
-        yield jobs.c.queue.in_(where.queues)
+    statuses = tuple(status.value for status in where.statuses)
+    for any_column, wanted in ((jobs.c.status, statuses), (jobs.c.kind, where.kinds), (jobs.c.queue, where.queues)):
+        if wanted:
+            yield any_column.in_(wanted)
     if where.tags:
         yield jobs.c.tags.is_not(None)
         yield jobs.c.tags.contains(list(where.tags))
@@ -105,6 +104,8 @@ def _conditions(where: JobFilter, schema: str) -> Iterator[sa.ColumnElement[bool
         yield pairs.contains(sa.cast(metadata_pairs(where.metadata), ARRAY(sa.Text)))
     if where.error_types:
         yield _ERROR_TYPE.in_(where.error_types)
+    if where.waiting_on is not None:
+        yield jobs.c.waiting_on == where.waiting_on.value
     if where.retried is not None:
         copy = jobs.alias("copy")
         pairs = _metadata_pairs(schema, copy.c.metadata)
@@ -189,7 +190,15 @@ async def summary(connection: AsyncConnection) -> StoreSummary:
     )
     set_by_hand = await connection.execute(sa.select(queues).order_by(queues.c.name))
     pending = sa.select(sa.func.count()).where(callbacks.c.state == sa.literal_column("'pending'"))
+    waiting = await connection.execute(
+        sa.select(llm_requests.c.provider, count, sa.func.min(llm_requests.c.requested_at).label("oldest"))
+        .join(jobs, jobs.c.id == llm_requests.c.job_id)
+        .where(llm_requests.c.batch_id.is_(None), jobs.c.status.in_([status.value for status in UNFINISHED]))
+        .group_by(llm_requests.c.provider)
+        .order_by(llm_requests.c.provider)
+    )
     return StoreSummary(
+        llm_requests=tuple(RequestsWaiting(row.provider, row.jobs, row.oldest) for row in waiting),
         callbacks_pending=(await connection.execute(pending)).scalar_one(),
         controls=tuple(
             QueueControl(row.name, row.paused, row.draining, row.changed_at, row.changed_by) for row in set_by_hand

@@ -389,6 +389,15 @@ BATCH_ITEMS_UPDATED: Final = _counter(
 LLM_REQUESTS_PUT_BACK: Final = _counter(
     "llm_requests_put_back_total", "Requests of jobs that had no answer in a batch, and are sent again.", _PROVIDER
 )
+LLM_REQUESTS_WAITING: Final = _gauge(
+    "llm_requests_waiting", "Requests of unfinished jobs that are in no batch yet.", _PROVIDER, scope=Scope.CLUSTER
+)
+LLM_REQUESTS_OLDEST: Final = _gauge(
+    "llm_requests_oldest_timestamp_seconds",
+    "When the oldest of them was asked; absent where none waits.",
+    _PROVIDER,
+    scope=Scope.CLUSTER,
+)
 BATCH_POLL_SECONDS: Final = _histogram("batch_poll_cycle_seconds", "Length of a cycle of polling.", JOB_BUCKETS)
 BREAKER_STATE: Final = _gauge(
     "circuit_breaker_state",
@@ -494,6 +503,8 @@ SECTIONS: Final[dict[str, tuple[MetricFamily, ...]]] = {
         BATCHES_FINISHED,
         BATCH_ITEMS_UPDATED,
         LLM_REQUESTS_PUT_BACK,
+        LLM_REQUESTS_WAITING,
+        LLM_REQUESTS_OLDEST,
         BATCH_POLL_SECONDS,
         BREAKER_STATE,
         BREAKER_TRANSITIONS,

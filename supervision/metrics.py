@@ -416,6 +416,10 @@ def _summary_metrics(summary: StoreSummary, guard: LabelGuard) -> Iterator[Metri
     yield _filled(families.JOBS, jobs)
     yield _filled(families.QUEUE_DEPTH, depths)
     yield _filled(families.QUEUE_OLDEST_JOB, oldest)
+    waiting = {guard.fold(families.LLM_REQUESTS_WAITING.labels, (one.provider,)): one for one in summary.llm_requests}
+    yield _filled(families.LLM_REQUESTS_WAITING, {labels: one.requests for labels, one in waiting.items()})
+    oldest_requests = {labels: one.oldest_at.timestamp() for labels, one in waiting.items()}
+    yield _filled(families.LLM_REQUESTS_OLDEST, oldest_requests)
     yield _filled(families.WEBHOOKS_PENDING, {(): summary.callbacks_pending})
     paused: dict[LabelValues, float] = {}
     for queue in summary.controls:

@@ -12,7 +12,17 @@ from callboard.actors.jobs.types import AttemptKey
 from .metrics import BatchPollingMetrics
 from .provider import BatchLimits, ProviderBatch
 from .state import BatchStatus, ItemStatus
-from .types import BatchNote, BatchRecord, BatchResult, Collected, NewBatch, Outcome, Stray, WireRequest
+from .types import (
+    BatchNote,
+    BatchRecord,
+    BatchResult,
+    Collected,
+    NewBatch,
+    Outcome,
+    Stray,
+    WaitingRequest,
+    WireRequest,
+)
 
 
 class BatchStore(Protocol):
@@ -163,6 +173,9 @@ class LlmRequestStore(Protocol):
         Raises:
             StaleAttempt: the attempt runs no longer. Nothing was written.
         """
+
+    async def waiting(self, *, limit: int) -> list[WaitingRequest]:
+        """Read the requests of unfinished jobs that are in no batch yet, the oldest first."""
 
     async def providers(self) -> list[str]:
         """Return the providers that requests of unfinished jobs wait for, by name."""

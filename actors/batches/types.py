@@ -160,6 +160,17 @@ class BatchResult:
     error: Any = None
 
 
+class WaitingRequest(NamedTuple):
+    """What a job has asked and is in no batch yet."""
+
+    job_id: UUID
+    key: str
+    provider: str
+    requested_at: datetime
+    resubmissions: int
+    """How often it was put back, because it had no answer in a batch."""
+
+
 def lost_reply(key: str, batch_id: UUID) -> BatchResult:
     """Return the outcome of a request whose batch somebody has deleted: nobody will ever know."""
     error = {"type": "batch_deleted", "message": f"batch {batch_id}, which the request was in, is no longer there"}

@@ -228,6 +228,8 @@ class JobFilter:
     """The metadata must have all of these at its top level, with these values: texts, numbers, true, false or null."""
     error_types: tuple[str, ...] = ()
     """Names of exceptions: the job must have ended, or be about to try again, by one of them."""
+    waiting_on: WaitingOn | None = None
+    """What the job must be parked for."""
     retried: bool | None = None
     """Whether somebody has spawned a copy of the job (``callboard job retry``, ``replay``); None: both."""
 
@@ -243,6 +245,14 @@ class ErrorCount(NamedTuple):
     latest_at: datetime
     """When the last of them failed."""
     latest_id: UUID
+
+
+class RequestsWaiting(NamedTuple):
+    """What jobs have asked a model and is in no batch yet."""
+
+    provider: str
+    requests: int
+    oldest_at: datetime
 
 
 class StatusCount(NamedTuple):
@@ -284,6 +294,7 @@ class StoreSummary:
     nodes: tuple[Node, ...] = field(default=())
     controls: tuple[QueueControl, ...] = ()
     callbacks_pending: int = 0
+    llm_requests: tuple[RequestsWaiting, ...] = ()
 
 
 class Node(NamedTuple):

@@ -1,4 +1,4 @@
-"""``callboard batch``: list, show and cancel LLM batches."""
+"""``callboard batch``: list, show and cancel LLM batches, and what waits for one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _id_argument = click.argument("batch_id", type=click.UUID, metavar="BATCH")
 
 @click.group("batch", cls=_Group)
 def batch() -> None:
-    """List, show and cancel LLM batches."""
+    """List, show and cancel LLM batches, and list what waits for one."""
 
 
 @command("list")
@@ -126,7 +126,33 @@ def cancel(ctx: click.Context, batch_id: UUID, database_url: str | None, as_json
         ctx.exit(ExitCode.FAILED)
 
 
-for _command in (list_, show, cancel):
+@command("waiting")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="How many at most.")
+@database_url_option
+@json_option
+def waiting(limit: int, database_url: str | None, as_json: bool) -> None:
+    """List what jobs have asked a model and is in no batch yet, the oldest first."""
+    found = with_store(load_store_settings(database_url), lambda store: store.llm_requests.waiting(limit=limit))
+    documents = [
+        {
+            "job_id": str(one.job_id),
+            "key": one.key,
+            "provider": one.provider,
+            "requested_at": iso(one.requested_at),
+            "resubmissions": one.resubmissions,
+        }
+        for one in found
+    ]
+    if as_json:
+        print_json({"requests": documents})
+        return
+    columns = ["job_id", "key", "provider", "requested_at", "resubmissions"]
+    print_table(
+        [column.replace("_", " ") for column in columns], ([row[column] for column in columns] for row in documents)
+    )
+
+
+for _command in (list_, show, waiting, cancel):
     batch.add_command(_command)
 
 

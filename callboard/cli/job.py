@@ -10,6 +10,7 @@ import click
 from callboard import HistoryRow, JobFilter, JobNotFound, JobRecord, Status
 from callboard.actors.jobs.identifier import uuid7
 from callboard.actors.jobs.spawning import Spawning
+from callboard.actors.jobs.state import WaitingOn
 from callboard.actors.jobs.types import Applied, JsonScalar, Refused
 from callboard.actors.ports import JobStore
 
@@ -58,6 +59,7 @@ def job() -> None:
 @_queue_option
 @_tag_option
 @click.option("--owner", metavar="OWNER")
+@click.option("--waiting-on", type=click.Choice([what.value for what in WaitingOn]), help="What they are parked for.")
 @_metadata_option
 @_error_option
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
@@ -70,6 +72,7 @@ def list_(
     queues: tuple[str, ...],
     tags: tuple[str, ...],
     owner: str | None,
+    waiting_on: str | None,
     metadata: tuple[tuple[str, JsonScalar], ...],
     error_types: tuple[str, ...],
     limit: int,
@@ -84,6 +87,7 @@ def list_(
         queues=queues,
         tags=tags,
         owner=owner,
+        waiting_on=None if waiting_on is None else WaitingOn(waiting_on),
         metadata=dict(metadata),
         error_types=error_types,
     )

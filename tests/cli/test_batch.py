@@ -1,13 +1,17 @@
 """`callboard batch`."""
 
 import asyncio
+from datetime import UTC, datetime
 from uuid import UUID
 
 from callboard import Settings
 from callboard.actors.batches.provider import Phase, ProviderBatch
 from callboard.actors.batches.state import BatchStatus, ItemStatus
 from callboard.actors.batches.types import NewBatch, NewItem, Outcome
+from callboard.actors.jobs.decide import Park, Policy, decide
 from callboard.actors.jobs.identifier import uuid7
+from callboard.actors.jobs.state import WaitingOn
+from callboard.actors.jobs.types import AttemptKey, NewJob, QueueDemand
 from callboard.actors.ports import NoTelemetry
 from callboard.persistence import stores
 
@@ -49,6 +53,31 @@ def test_batches_are_listed_and_shown(invoke: Invoke, database: Database) -> Non
     ]
     assert {**shown, "results": None} == {**listed[0], "results": None}
     assert "item 2" in succeeded(invoke("batch", "show", second, "--results"))
+
+
+def test_what_jobs_ask_is_listed_while_it_waits(invoke: Invoke, database: Database) -> None:
+    async def ask() -> UUID:
+        store = stores.postgres(Settings(database_url=database.url, pg_pool_size=1), NoTelemetry()).store
+        try:
+            await store.spawn([NewJob(id=uuid7(), kind="k", queue="q", arguments="{}")], actor="test")
+            [job] = await store.claim([QueueDemand("q", 1)], node="test", lease_seconds=60)
+            await store.llm_requests.ask(AttemptKey(job.id, job.token), "draft", "openai", "{}")
+            parked = decide(job, Park(WaitingOn.LLM_BATCH), Policy(), datetime.now(UTC))
+            await store.apply([parked], actor="node:test")
+        finally:
+            await store.close()
+        return job.id
+
+    assert document(invoke("batch", "waiting", "--json")) == {"requests": []}
+    job_id = str(asyncio.run(ask()))
+    [request] = document(invoke("batch", "waiting", "--json"))["requests"]
+    assert request.pop("requested_at")
+    assert request == {"job_id": job_id, "key": "draft", "provider": "openai", "resubmissions": 0}
+    assert job_id in succeeded(invoke("batch", "waiting"))
+    assert [job["id"] for job in document(invoke("job", "list", "--waiting-on", "llm_batch", "--json"))["jobs"]] == [
+        job_id
+    ]
+    assert document(invoke("job", "list", "--waiting-on", "children", "--json"))["jobs"] == []
 
 
 def test_a_batch_is_cancelled_once(invoke: Invoke, database: Database) -> None:

@@ -13,7 +13,7 @@ from callboard.actors.jobs.decide import Fail, Park, Policy, Succeed
 from callboard.actors.jobs.identifier import uuid7
 from callboard.actors.jobs.retention import Retention
 from callboard.actors.jobs.state import Reason, Status, WaitingOn
-from callboard.actors.jobs.types import AttemptKey, ClaimedJob
+from callboard.actors.jobs.types import AttemptKey, ClaimedJob, JobFilter, RequestsWaiting
 from callboard.actors.ports import JobStore
 
 from .support import ERROR, LONG_AGO, applied, claimed, outcome, record, running
@@ -56,6 +56,23 @@ async def test_a_parked_job_holds_nothing_and_is_not_claimed(store: JobStore) ->
     assert (found.status, found.waiting_on, found.attempt) == (Status.PENDING, "llm_batch", 0)
     assert await claimed(store) == []
     assert await store.llm_requests.providers() == ["p"]
+
+
+async def test_what_waits_is_listed_and_counted(store: JobStore) -> None:
+    jobs = [await asked(store) for _ in range(3)]
+    await gathered(store, BatchLimits(1, 1_000_000), count=1)
+    waiting = await store.llm_requests.waiting(limit=9)
+    assert [(one.job_id, one.key, one.provider, one.resubmissions) for one in waiting] == [
+        (job.id, "draft", "p", 0) for job in jobs[1:]
+    ]
+    assert await store.llm_requests.waiting(limit=1) == waiting[:1]
+    assert (await store.summary()).llm_requests == (RequestsWaiting("p", 2, waiting[0].requested_at),)
+    parked = await store.list_jobs(JobFilter(waiting_on=WaitingOn.LLM_BATCH), limit=9)
+    assert [job.id for job in parked] == [job.id for job in jobs[::-1]]
+    assert await store.list_jobs(JobFilter(waiting_on=WaitingOn.CHILDREN), limit=9) == []
+    await store.cancel([job.id for job in jobs], actor="client:test")
+    assert await store.llm_requests.waiting(limit=9) == []
+    assert (await store.summary()).llm_requests == ()
 
 
 async def test_the_requests_of_jobs_become_one_batch_each_once(store: JobStore) -> None:

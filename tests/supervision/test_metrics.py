@@ -21,7 +21,7 @@ from callboard.actors.breaker import BreakerState
 from callboard.actors.dead_letters import DeadLetterReason
 from callboard.actors.jobs.retention import Pruned
 from callboard.actors.jobs.state import Reason, Status
-from callboard.actors.jobs.types import ClaimedJob, QueueControl, QueueDepth, StatusCount, StoreSummary
+from callboard.actors.jobs.types import ClaimedJob, QueueControl, QueueDepth, RequestsWaiting, StatusCount, StoreSummary
 from callboard.actors.ports import Telemetry
 from callboard.actors.statistics import ActorClassStatistics, SystemStatistics
 from callboard.supervision.leader_telemetry import LeaderTelemetry
@@ -109,6 +109,7 @@ def filled() -> PrometheusTelemetry:
     telemetry.callback_hosts_silent(1)
     telemetry.store_summary_refreshed(
         StoreSummary(
+            llm_requests=(RequestsWaiting("anthropic", 3, AT),),
             counts=(
                 StatusCount("embed", "default", Status.PENDING, 4),
                 StatusCount("embed", "default", Status.COMPLETED, 9),
