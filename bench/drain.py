@@ -26,7 +26,7 @@ def run(server_url: str, count: int, rounds: int) -> dict[str, Any]:
     measured, baselines = [], []
     for _ in range(rounds):
         with fresh_database(server_url) as url:
-            measured.append(asyncio.run(_drain(url, count)))
+            measured.append(jobs.run(_drain(url, count)))
         with fresh_database(server_url) as url:
             baselines.append(asyncio.run(bare(url, count)))
     return {

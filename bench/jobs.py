@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
+
+import uvloop
 
 from callboard import JobRegistry, Runtime, Settings, job
+
+T = TypeVar("T")
 
 QUEUE: Final = "bench"
 REGISTRY: Final = JobRegistry()
@@ -26,6 +32,12 @@ def make_runtime(url: str, *, work: bool, slots: int = 4000) -> Runtime:
     """Return a runtime with the default settings, but for its queue."""
     settings = Settings(database_url=url, queues={QUEUE: slots})
     return Runtime(settings, work=work, registry=REGISTRY)
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on uvloop, as a worker with ``CALLBOARD_USE_UVLOOP`` does."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
 
 
 async def spawn(runtime: Runtime, jobs: int) -> None:

@@ -134,7 +134,7 @@ def run(server_url: str, minutes: float, rate: float, tell: Callable[[dict[str, 
         BenchmarkInvalid: not every job ran once.
     """
     with fresh_database(server_url) as url:
-        samples = asyncio.run(_soak(url, minutes * 60, rate, tell))
+        samples = jobs.run(_soak(url, minutes * 60, rate, tell))
     return {"figures": _figures(samples, rate), "samples": samples}
 
 

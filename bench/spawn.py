@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
@@ -22,7 +21,7 @@ def run(server_url: str, count: int, rounds: int) -> dict[str, Any]:
     measured, bare = [], []
     for _ in range(rounds):
         with fresh_database(server_url) as url:
-            measured.append(asyncio.run(_spawn(url, count)))
+            measured.append(jobs.run(_spawn(url, count)))
         with fresh_database(server_url) as url:
             bare.append(_copy(url, count))
     return {

@@ -28,7 +28,7 @@ PEERS: Final = (
         1.0,
         "SELECT EXISTS (SELECT FROM callboard.jobs WHERE status IN ('pending', 'running'))",
         "jobs and every transition",
-        "one process, 4,000 slots, otherwise its defaults; spawn_many of 10,000",
+        "uvloop, one process, 4,000 slots, otherwise its defaults; spawn_many of 10,000",
     ),
     Peer(
         "pgqueuer",
@@ -36,7 +36,7 @@ PEERS: Final = (
         1.0,
         "SELECT EXISTS (SELECT FROM pgqueuer)",
         "a log; jobs are deleted",
-        "asyncpg, uvloop, one process, five consumers with batches of ten, as its own benchmark; enqueue of 10,000",
+        "asyncpg, uvloop, one process, five consumers as in its own benchmark, with batches of 100; enqueue of 10,000",
     ),
     Peer(
         "awa",

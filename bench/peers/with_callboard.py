@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import harness
+import uvloop
 
 from callboard import JobRegistry, Runtime, Settings, job
 from callboard.garbage import settle_collector
@@ -55,4 +56,5 @@ class Adapter(harness.Adapter):
 
 if __name__ == "__main__":
     settle_collector()
+    uvloop.install()
     harness.run(Adapter)

@@ -14,11 +14,11 @@ from pgqueuer.queries import Queries
 
 CHUNK = 10_000
 WORKERS = 5
-BATCH = 10
+BATCH = 100
 
 
 class Adapter(harness.Adapter):
-    """Five consumers with batches of ten, as in its own benchmark."""
+    """Five consumers, as in its own benchmark, with batches of a hundred, which are faster than its ten."""
 
     async def prepare(self) -> None:
         connection = await asyncpg.connect(self.url)
