@@ -17,7 +17,7 @@ from callboard.actors.batches.ports import BatchStore
 from callboard.actors.batches.provider import BatchProvider
 from callboard.actors.batches.providers import Providers
 from callboard.actors.clock import Clock, SystemClock
-from callboard.actors.errors import ConfigurationError, RuntimeStopped, StoreUnavailable
+from callboard.actors.errors import ConfigurationError, RuntimeStopped
 from callboard.actors.executors.job_finder import refuse_while_importing
 from callboard.actors.jobs.definition import JobRegistry, default_registry
 from callboard.actors.jobs.identifier import uuid7
@@ -30,9 +30,6 @@ from callboard.actors.statistics import SystemStatistics
 from callboard.actors.system import ActorSystem
 from callboard.persistence import stores
 from callboard.persistence.stores import StoreParts
-from callboard.supervision.admin_server import AdminServer
-from callboard.supervision.administration import Administration
-from callboard.supervision.endpoint import Endpoint
 from callboard.supervision.health import HealthRegistry
 from callboard.supervision.leadership import CurrentLeadership
 from callboard.supervision.metrics import PrometheusTelemetry
@@ -42,12 +39,13 @@ from . import tree
 from .batch_client import BatchClient
 from .batch_desk import BatchDesk
 from .client import JobClient
+from .exposure import Exposure
 from .incarnation import Incarnation
+from .vital_signs import VitalSigns
 from .worker import Worker
 
 _log = logging.getLogger(__name__)
 
-_NO_JOB = UUID(int=0)
 _NO_STATISTICS = SystemStatistics({}, {})
 
 
@@ -125,8 +123,7 @@ class Runtime(JobClient, BatchClient):
         self._providers = Providers(providers or {}, request_timeout_seconds=self.settings.llm_request_timeout_seconds)
         self._system: ActorSystem | None = None
         self._worker: Worker | None = None
-        self._endpoint: Endpoint | None = None
-        self._admin: AdminServer | None = None
+        self._exposure = Exposure(self.settings, self._incarnation, self.telemetry, self.health, self._clock)
         self._root_watch: asyncio.Task[None] | None = None
         self._given_up = asyncio.Event()
         self._started = False
@@ -171,10 +168,7 @@ class Runtime(JobClient, BatchClient):
         if self._work:
             self._worker = self._make_worker(system)
             await self._worker.start()
-        if self.settings.metrics_port is not None:
-            self._serve(self.settings.metrics_port)
-        if self.settings.admin_socket_directory is not None:
-            await self._serve_admin(system, self.settings.admin_socket_directory)
+        await self._exposure.start(system)
         self._running = True
         await self._supervise(system)
 
@@ -201,27 +195,9 @@ class Runtime(JobClient, BatchClient):
             ),
         )
 
-    def _serve(self, port: int) -> None:
-        self._endpoint = Endpoint(
-            self.telemetry.registry,
-            self.health,
-            host=self.settings.metrics_host,
-            port=port,
-            listening=self._incarnation.listening,
-        )
-        self._endpoint.start()
-
-    async def _serve_admin(self, system: ActorSystem, directory: Path) -> None:
-        process = {
-            "node": self.node,
-            "started_at": self._clock.now().isoformat(timespec="milliseconds"),
-            "metrics_url": self.metrics_url,
-        }
-        self._admin = AdminServer(directory, Administration(system, process).answer)
-        await self._admin.start()
-
     async def _supervise(self, system: ActorSystem) -> None:
         serves_metrics = self.settings.metrics_port is not None
+        signs = VitalSigns(self.node, self._parts, self.health, self.telemetry, self._worker)
         spec = tree.root(
             tree.Parts(
                 node=self.node,
@@ -229,8 +205,8 @@ class Runtime(JobClient, BatchClient):
                 store=self._parts,
                 waiters=self._waiters,
                 worker=self._worker,
-                beat=self._beat,
-                check_store=self._check_store if self._work or serves_metrics else None,
+                beat=signs.beat,
+                check_store=signs.check_store if self._work or serves_metrics else None,
                 on_hint=self._on_hint,
                 providers=self._providers,
                 leadership=self._leadership,
@@ -268,12 +244,12 @@ class Runtime(JobClient, BatchClient):
     @property
     def metrics_url(self) -> str | None:
         """Where ``/metrics`` and the probes are served, without a path; None where they are not."""
-        return None if self._endpoint is None else self._endpoint.url
+        return self._exposure.metrics_url
 
     @property
     def admin_socket(self) -> Path | None:
         """The socket that ``callboard actor`` uses, while it is served; None where it is not."""
-        return None if self._admin is None else self._admin.path
+        return self._exposure.admin_socket
 
     def take_over(self, nodes: Sequence[str]) -> None:
         """Take back at once what ran in processes that are dead for certain: see ``Incarnation.ended_nodes``."""
@@ -282,9 +258,7 @@ class Runtime(JobClient, BatchClient):
 
     async def stop_serving(self) -> None:
         """Stop serving ``/metrics`` and the probes; for a process whose successor serves them from now on."""
-        endpoint, self._endpoint = self._endpoint, None
-        if endpoint is not None:
-            await asyncio.to_thread(endpoint.stop)
+        await self._exposure.stop_metrics()
 
     # Stopping
 
@@ -309,8 +283,7 @@ class Runtime(JobClient, BatchClient):
         async with AsyncExitStack() as stack:  # the last one first, each whatever became of the others
             stack.push_async_callback(self._parts.store.close)
             stack.push_async_callback(self._providers.close)
-            if self._admin is not None:
-                stack.push_async_callback(self._admin.stop)
+            stack.push_async_callback(self._exposure.stop_admin)
             stack.push_async_callback(self.stop_serving)
             if worker is not None:
                 stack.push_async_callback(worker.stop)
@@ -410,33 +383,6 @@ class Runtime(JobClient, BatchClient):
         if self._worker is not None:
             for job_id in job_ids:
                 self._worker.job_cancelled(job_id)
-
-    # What is done again and again
-
-    async def _beat(self) -> None:
-        self.health.beat()
-        if self._worker is not None:
-            self._parts.keeper.beat()
-            threads = self._worker.threads
-            self.telemetry.set_job_threads(busy=threads.busy, idle=threads.idle, abandoned=threads.abandoned)
-            processes = self._worker.processes.processes()
-            busy = sum(process.is_busy for process in processes)
-            self.telemetry.set_job_processes(
-                busy=busy,
-                idle=len(processes) - busy,
-                memory_bytes=sum(process.memory_bytes for process in processes),
-            )
-
-    async def _check_store(self) -> None:
-        try:
-            if self._work:
-                await self._parts.store.register_node(self.node)
-            else:
-                await self._parts.store.get(_NO_JOB)
-        except StoreUnavailable as error:
-            self.health.store_checked(str(error))
-            raise
-        self.health.store_checked()
 
     # What a scrape asks, in the scraper's thread
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from callboard import JobFailed, JobRef, ProgressEvent, Reason, Runtime, Settings, Status
+from callboard.vital_signs import VitalSigns
 from tests.runtime import process_worker_jobs as jobs
 from tests.support.processes import is_running
 
@@ -107,7 +108,7 @@ async def test_the_metrics_count_processes_and_their_ends(runtime: Runtime) -> N
     assert runtime._worker is not None
     ref = await runtime.spawn(jobs.crash_once)
     await ref.result(WAIT_SECONDS)
-    await runtime._beat()
+    await VitalSigns(runtime.node, runtime._parts, runtime.health, runtime.telemetry, runtime._worker).beat()
     text = await asyncio.to_thread(lambda: urllib.request.urlopen(f"{runtime.metrics_url}/metrics").read().decode())
     lines = text.splitlines()
     assert 'callboard_job_process_ends_total{reason="crashed"} 1.0' in lines
