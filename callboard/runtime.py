@@ -280,6 +280,8 @@ class Runtime(JobClient, BatchClient):
         self.health.draining()
         system, self._system = self._system, None
         worker = None if system is None else self._worker  # which hears of cancelled jobs, and of hurry, until drained
+        if worker is not None:
+            worker.running.close()  # at once: handing over may take the leader some seconds
         async with AsyncExitStack() as stack:  # the last one first, each whatever became of the others
             stack.push_async_callback(self._parts.store.close)
             stack.push_async_callback(self._providers.close)

@@ -9,6 +9,7 @@ import pytest
 from callboard import JobContext, JobRegistry, Reason, Runtime, RuntimeStopped, Settings, Status, job
 from callboard.actors.jobs.actor import JobActor
 from callboard.actors.jobs.types import JobFilter
+from callboard.actors.system import ActorSystem
 from callboard.persistence.embedded import EmbeddedServer
 from callboard.persistence.migrate import migrate
 from callboard.supervision.health import liveness
@@ -67,7 +68,8 @@ async def test_a_job_actor_that_is_killed_costs_one_attempt(
         while runtime._worker.running.slots.used["default"]:
             await asyncio.sleep(0)
         with psycopg.connect(runtime.settings.database_url.get_secret_value(), autocommit=True) as connection:
-            connection.execute("update callboard.jobs set lease_expires_at = now()")  # instead of in some seconds
+            for table in ("jobs", "claims"):  # instead of in some seconds
+                connection.execute(f"update callboard.{table} set lease_expires_at = now()")
         assert await ref.result() == "done"
     go_on.set()
     assert attempts[0].cancelled
@@ -135,6 +137,33 @@ async def test_a_stop_lets_jobs_end(settings: Settings, registry: JobRegistry) -
         assert await ref.result(WAIT_SECONDS) == "in time"
         assert await later.status() is Status.PENDING
         assert (await client.summary()).nodes == ()
+
+
+async def test_a_stop_claims_nothing_while_leadership_is_handed_over(
+    settings: Settings, registry: JobRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @job(registry=registry)
+    async def late() -> None: ...
+
+    handing_over, go_on, hand_over = asyncio.Event(), asyncio.Event(), Runtime._hand_over
+
+    async def held_up(runtime: Runtime, system: ActorSystem) -> None:
+        handing_over.set()
+        await go_on.wait()
+        await hand_over(runtime, system)
+
+    async with Runtime(settings, work=False) as client, Runtime(settings, registry=registry) as runtime:
+        monkeypatch.setattr(Runtime, "_hand_over", held_up)
+        stop = asyncio.create_task(runtime.stop())
+        await handing_over.wait()
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (claim := runtime._worker.running.claim) is not None and not claim.done():  # one that was under way
+                await asyncio.sleep(0)
+        assert runtime._worker.running.closed
+        ref = await client.spawn(late)
+        go_on.set()
+        await stop
+        assert await ref.status() is Status.PENDING
 
 
 @pytest.mark.parametrize("executor", ["async", "thread"])

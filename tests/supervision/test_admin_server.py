@@ -49,44 +49,44 @@ def desk() -> Desk:
 
 
 @pytest.fixture
-async def server(tmp_path: Path, desk: Desk) -> AsyncIterator[AdminServer]:
+async def admin_server(tmp_path: Path, desk: Desk) -> AsyncIterator[AdminServer]:
     server = AdminServer(tmp_path / "s", desk.answer, max_connections=2)
     await server.start()
     yield server
     await server.stop()
 
 
-async def ask(server: AdminServer, request: AdminRequest) -> object:
-    assert server.path is not None
-    return await asyncio.to_thread(admin_client.ask, server.path, request, timeout_seconds=PATIENCE_SECONDS)
+async def ask(admin_server: AdminServer, request: AdminRequest) -> object:
+    assert admin_server.path is not None
+    return await asyncio.to_thread(admin_client.ask, admin_server.path, request, timeout_seconds=PATIENCE_SECONDS)
 
 
-async def send(server: AdminServer, data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    reader, writer = await asyncio.open_unix_connection(server.path)
+async def send(admin_server: AdminServer, data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_unix_connection(admin_server.path)
     writer.write(data)
     return reader, writer
 
 
-async def test_answers(server: AdminServer, desk: Desk) -> None:
-    assert await ask(server, TreeRequest()) == {"text": "done"}
+async def test_answers(admin_server: AdminServer, desk: Desk) -> None:
+    assert await ask(admin_server, TreeRequest()) == {"text": "done"}
     assert desk.requests == [TreeRequest()]
 
 
-async def test_an_answer_larger_than_every_buffer(server: AdminServer) -> None:
-    assert await ask(server, StopRequest(name="huge")) == {"text": HUGE}
+async def test_an_answer_larger_than_every_buffer(admin_server: AdminServer) -> None:
+    assert await ask(admin_server, StopRequest(name="huge")) == {"text": HUGE}
 
 
-async def test_a_defect_is_told_and_logged(server: AdminServer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_defect_is_told_and_logged(admin_server: AdminServer, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(AdminRefused, match=r"ValueError\('a defect'\); see the log") as refused:
-        await ask(server, StopRequest(name="defect"))
+        await ask(admin_server, StopRequest(name="defect"))
     assert refused.value.code == "failed"
     assert "an admin request failed" in caplog.text
-    assert await ask(server, TreeRequest()) == {"text": "done"}
+    assert await ask(admin_server, TreeRequest()) == {"text": "done"}
 
 
 @pytest.mark.parametrize("data", [b"nonsense\n", b"x" * (REQUEST_LIMIT_BYTES + 1)])
-async def test_what_is_no_request(server: AdminServer, desk: Desk, data: bytes) -> None:
-    reader, writer = await send(server, data)
+async def test_what_is_no_request(admin_server: AdminServer, desk: Desk, data: bytes) -> None:
+    reader, writer = await send(admin_server, data)
     answer = read_answer(await reader.readline())
     writer.close()
     assert answer.error is not None
@@ -94,27 +94,27 @@ async def test_what_is_no_request(server: AdminServer, desk: Desk, data: bytes) 
     assert desk.requests == []
 
 
-async def test_clients_that_go_away_early(server: AdminServer, desk: Desk) -> None:
+async def test_clients_that_go_away_early(admin_server: AdminServer, desk: Desk) -> None:
     desk.open.clear()
     for data in (b"", b'{"command": ', b'{"command": "tree"}\n'):
-        _, writer = await send(server, data)
+        _, writer = await send(admin_server, data)
         writer.close()
         await writer.wait_closed()
     async with asyncio.timeout(PATIENCE_SECONDS):
         await desk.asked.wait()
     desk.open.set()
-    assert await ask(server, TreeRequest()) == {"text": "done"}
+    assert await ask(admin_server, TreeRequest()) == {"text": "done"}
 
 
-async def test_too_many_clients_are_told_so(server: AdminServer, desk: Desk) -> None:
+async def test_too_many_clients_are_told_so(admin_server: AdminServer, desk: Desk) -> None:
     desk.open.clear()
     waiting = []
     for _ in range(2):
         desk.asked.clear()
-        waiting.append(asyncio.create_task(ask(server, TreeRequest())))
+        waiting.append(asyncio.create_task(ask(admin_server, TreeRequest())))
         await desk.asked.wait()
     with pytest.raises(AdminRefused, match="too many admin connections") as refused:
-        await ask(server, TreeRequest())
+        await ask(admin_server, TreeRequest())
     assert refused.value.code == "busy"
     desk.open.set()
     assert await asyncio.gather(*waiting) == [{"text": "done"}] * 2
@@ -122,34 +122,34 @@ async def test_too_many_clients_are_told_so(server: AdminServer, desk: Desk) -> 
 
 @pytest.mark.parametrize("data", [b"", b'{"command": "stop", "name": "huge"}\n'], ids=["says nothing", "never reads"])
 async def test_a_hung_client_is_cut_off(tmp_path: Path, desk: Desk, data: bytes) -> None:
-    server = AdminServer(tmp_path / "s", desk.answer, max_connections=1, client_timeout_seconds=0.05)
-    await server.start()
-    reader, writer = await send(server, data)
+    admin_server = AdminServer(tmp_path / "s", desk.answer, max_connections=1, client_timeout_seconds=0.05)
+    await admin_server.start()
+    reader, writer = await send(admin_server, data)
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not server._connections:
+            while not admin_server._connections:
                 await asyncio.sleep(0)
-            while server._connections:
+            while admin_server._connections:
                 await asyncio.sleep(0)
-        assert await ask(server, TreeRequest()) == {"text": "done"}
+        assert await ask(admin_server, TreeRequest()) == {"text": "done"}
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await reader.readexactly(len(HUGE))
     finally:
         writer.close()
-        await server.stop()
+        await admin_server.stop()
 
 
-async def test_a_stop_waits_for_nobody(server: AdminServer, desk: Desk) -> None:
+async def test_a_stop_waits_for_nobody(admin_server: AdminServer, desk: Desk) -> None:
     desk.open.clear()
-    path = server.path
-    waiting = asyncio.create_task(ask(server, TreeRequest()))
+    path = admin_server.path
+    waiting = asyncio.create_task(ask(admin_server, TreeRequest()))
     await desk.asked.wait()
-    await server.stop()
+    await admin_server.stop()
     with pytest.raises(AdminUnavailable, match="closed the connection without an answer"):
         await waiting
     assert path is not None
     assert not path.exists()
-    await server.stop()
+    await admin_server.stop()
 
 
 async def test_nobody_listens(tmp_path: Path) -> None:
@@ -157,11 +157,11 @@ async def test_nobody_listens(tmp_path: Path) -> None:
         admin_client.ask(tmp_path / "none.sock", TreeRequest(), timeout_seconds=1)
 
 
-async def test_a_client_does_not_wait_for_ever(server: AdminServer, desk: Desk) -> None:
+async def test_a_client_does_not_wait_for_ever(admin_server: AdminServer, desk: Desk) -> None:
     desk.open.clear()
-    assert server.path is not None
+    assert admin_server.path is not None
     with pytest.raises(AdminUnavailable, match=r"not answered within 0.05 s.*kill -USR1"):
-        await asyncio.to_thread(admin_client.ask, server.path, TreeRequest(), timeout_seconds=0.05)
+        await asyncio.to_thread(admin_client.ask, admin_server.path, TreeRequest(), timeout_seconds=0.05)
 
 
 async def test_another_protocol(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def unique_name() -> str:
 def assert_no_connections(server: Server, database: str, *, timeout_seconds: float = _CONNECTIONS_END_SECONDS) -> None:
     """Wait briefly for ending connections; fail with the names of those that stay."""
     gc.collect()  # psycopg leaves a connection whose making was cancelled to the collector
+    gc.freeze()  # what is left now is no later test's, and need not be looked at again
     left = last_value(lambda: _connections(server.connection, database), timeout_seconds=timeout_seconds)
     assert not left, "the test left connections to its database open:\n" + "\n".join(left)
 
