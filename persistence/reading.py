@@ -80,10 +80,14 @@ async def list_jobs(
     connection: AsyncConnection, schema: str, where: JobFilter, *, limit: int, before: UUID | None
 ) -> list[JobRecord]:
     """List jobs, newest first."""
-    statement = _RECORD.where(*_conditions(where, schema)).order_by(jobs.c.id.desc()).limit(limit)
-    if before is not None:
-        statement = statement.where(jobs.c.id < before)
+    statement = select_jobs(schema, where, limit=limit, before=before)
     return [_record(row) for row in await connection.execute(statement)]
+
+
+def select_jobs(schema: str, where: JobFilter, *, limit: int, before: UUID | None) -> sa.Select[Any]:
+    """Return the statement that lists jobs."""
+    statement = _RECORD.where(*_conditions(where, schema)).order_by(jobs.c.id.desc()).limit(limit)
+    return statement if before is None else statement.where(jobs.c.id < before)
 
 
 def _conditions(where: JobFilter, schema: str) -> Iterator[sa.ColumnElement[bool]]:

@@ -8,14 +8,16 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from sqlalchemy.dialects.postgresql import psycopg as psycopg_dialect
 
 from callboard.actors.jobs.decide import Transition
 from callboard.actors.jobs.state import Reason, Status
-from callboard.actors.jobs.types import AttemptKey, QueueDemand
+from callboard.actors.jobs.types import AttemptKey, JobFilter, QueueDemand
 from callboard.persistence.claim_marks import ClaimMarks
 from callboard.persistence.completing import completion_columns
 from callboard.persistence.lease_statements import LeaseStatements
 from callboard.persistence.literals import plain_array
+from callboard.persistence.reading import select_jobs
 from callboard.persistence.spawning import insert_columns
 from callboard.persistence.statements import Statement, Statements
 from callboard.persistence.writing import columns, progress_columns, renewal
@@ -29,12 +31,14 @@ JOBS = 1_000_000
 ENDED = 900_000
 RUNNING = range(ENDED, ENDED + 10_000)
 BATCH = 500
+RARE = 100_000
 
 # Ids that grow, as those of real jobs do. A tenth of the running ones have lost their lease; a third of those that wait
-# do so for their time.
+# do so for their time. One in ten has a tag and metadata, and one in a hundred thousand a rare tag.
 _JOBS = f"""
 INSERT INTO callboard.jobs (id, kind, queue, arguments, max_attempts, status, run_at, token, attempt, node,
-                            lease_expires_at, finished_at, newest_history, transitions, turn, delayed)
+                            lease_expires_at, finished_at, newest_history, transitions, turn, delayed,
+                            tags, metadata)
 SELECT CAST(lpad(to_hex(n), 32, '0') AS uuid), 'kind', 'busy', '{{}}', 3,
        CASE WHEN n < {RUNNING.start} THEN 'completed' WHEN n < {RUNNING.stop} THEN 'running' ELSE 'pending' END,
        CASE WHEN n >= {RUNNING.stop} AND n % 3 = 0 THEN now() + interval '1 hour' ELSE now() - interval '1 hour' END,
@@ -43,7 +47,9 @@ SELECT CAST(lpad(to_hex(n), 32, '0') AS uuid), 'kind', 'busy', '{{}}', 3,
             THEN now() + CASE WHEN n % 10 = 0 THEN interval '-1 s' ELSE interval '1 hour' END END,
        CASE WHEN n < {RUNNING.start} THEN now() END, n / 1000, 1,
        CASE WHEN n >= {RUNNING.stop} AND n % 3 > 0 THEN now() - interval '1 hour' + n % 9 * interval '1 minute' END,
-       n >= {RUNNING.stop} AND n % 3 = 0
+       n >= {RUNNING.stop} AND n % 3 = 0,
+       CASE WHEN n % {RARE} = 0 THEN CAST('{{usual,rare}}' AS text[]) WHEN n % 10 = 0 THEN '{{usual}}' END,
+       CASE WHEN n % 10 = 0 THEN json_build_object('tenant', n % {RARE}, 'plan', 'free') END
 FROM generate_series(0, {JOBS - 1}) AS n
 """
 
@@ -140,3 +146,25 @@ def test_no_hot_statement_reads_more_than_its_jobs(connection: Connection) -> No
     history = explained(connection, b"SELECT * FROM callboard.history_of(%(id)s)", {"id": UUID(int=ENDED // 2)})
     assert history["Actual Rows"] == 1
     assert history["Shared Hit Blocks"] + history["Shared Read Blocks"] < 500
+
+
+SEARCHES = (
+    JobFilter(tags=("rare",)),
+    JobFilter(tags=("usual", "rare")),
+    JobFilter(metadata={"tenant": 10}),
+    JobFilter(metadata={"tenant": 10, "plan": "free"}),
+    JobFilter(metadata={"tenant": 0}, tags=("rare",), statuses=(Status.COMPLETED,)),
+)
+
+
+def test_searches_by_tag_and_metadata_read_what_they_find(connection: Connection) -> None:
+    connection.execute("SET search_path = callboard")
+    for where in SEARCHES:
+        compiled = select_jobs("callboard", where, limit=50, before=None).compile(
+            dialect=psycopg_dialect.dialect(), compile_kwargs={"render_postcompile": True}
+        )
+        plan = explained(connection, str(compiled).encode(), compiled.params)
+        assert 9 <= plan["Actual Rows"] <= JOBS // RARE, where
+        assert rows_read(plan) <= JOBS // RARE, f"{where}: {plan}"
+        tables = {node.get("Relation Name") for node in nodes(plan) if node["Node Type"] == "Seq Scan"}
+        assert "jobs" not in tables, f"{where}: {plan}"

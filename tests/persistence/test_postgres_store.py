@@ -524,12 +524,13 @@ async def test_hot_statements_read_by_index(store: PostgresStore, other: Native,
     assert float(found[1]) * int(found[2]) == pytest.approx(500, abs=1), "the claim reads what it takes, and no more"
 
 
-async def test_an_end_writes_to_no_index(store: PostgresStore, other: Native) -> None:
+@pytest.mark.parametrize("name", ["apply", "complete"])
+async def test_an_end_writes_to_no_index(store: PostgresStore, other: Native, name: str) -> None:
     await spawned(store, 200)
-    jobs = await claimed(store, 200)
-    ends = [outcome(job, Succeed(result="[1]")) for job in jobs]
+    ends = [outcome(job, Succeed(result="[1]")) for job in await claimed(store, 200)]
+    parameters = columns(ends, "node:here") if name == "apply" else completion_columns(ends, "node:here")
     async with other.transaction():
-        await other.execute(Statements("callboard").apply.native, columns(ends, "node:here"))
+        await other.execute(getattr(Statements("callboard"), name).native, parameters)
         updates = await rows(
             other, "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = 'jobs'"
         )
