@@ -155,13 +155,15 @@ async def test_a_stop_claims_nothing_while_leadership_is_handed_over(
     async with Runtime(settings, work=False) as client, Runtime(settings, registry=registry) as runtime:
         monkeypatch.setattr(Runtime, "_hand_over", held_up)
         stop = asyncio.create_task(runtime.stop())
-        await handing_over.wait()
-        async with asyncio.timeout(WAIT_SECONDS):
-            while (claim := runtime._worker.running.claim) is not None and not claim.done():  # one that was under way
-                await asyncio.sleep(0)
-        assert runtime._worker.running.closed
-        ref = await client.spawn(late)
-        go_on.set()
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await handing_over.wait()
+                while (claim := runtime._worker.running.claim) is not None and not claim.done():
+                    await asyncio.sleep(0)  # it was under way
+            assert runtime._worker.running.closed
+            ref = await client.spawn(late)
+        finally:
+            go_on.set()
         await stop
         assert await ref.status() is Status.PENDING
 
