@@ -24,7 +24,7 @@ demo: $(STAMP)  ## Run the main job on an embedded PostgreSQL.
 	$(BIN)/callboard demo
 
 test: $(STAMP)  ## Run the tests but the slowest (CALLBOARD_TEST_DATABASE_URL chooses another server).
-	$(BIN)/python -m pytest -m 'not chaos and not slow'
+	$(BIN)/python -m pytest -m 'not chaos and not slow and not pgbouncer'
 
 alltests: $(STAMP)  ## Run all tests, those too that kill servers and processes, or fill a table with a million rows.
 	$(BIN)/python -m pytest

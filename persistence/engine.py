@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from callboard.actors.errors import ConfigurationError, SchemaMissing, StoreError, StoreUnavailable, ValueNotStorable
 from callboard.actors.settings import Settings
 
-from .bounded_connection import answer_limit_seconds, connect_bounded
+from .bounded_connection import BoundedAsyncConnection, answer_limit_seconds, connect_bounded
 
 _KEEPALIVES: Final = {"keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3}
 _USER_TIMEOUT: Final = {"tcp_user_timeout": 14_000}
@@ -132,6 +132,16 @@ def make_engine(settings: Settings) -> AsyncEngine:
     return engine.execution_options(schema_translate_map={None: settings.database_schema})
 
 
+async def connect_alike(settings: Settings) -> BoundedAsyncConnection:
+    """Open a connection to where the pool's lead, and not of the pool."""
+    return await connect_bounded(
+        driver_conninfo(pool_url(settings)),
+        answer_limit_seconds=answer_limit_seconds(settings.statement_timeout_seconds),
+        autocommit=True,
+        **connect_arguments(application_name="callboard", statement_timeout_seconds=None),
+    )
+
+
 def make_sync_engine(url: str) -> sa.Engine:
     """Return an engine without a pool, for migrations and checks."""
     return sa.create_engine(
@@ -140,6 +150,9 @@ def make_sync_engine(url: str) -> sa.Engine:
         connect_args=connect_arguments(application_name="callboard migrate", statement_timeout_seconds=None),
     )
 
+
+_OPTIONS_REFUSED: Final = "unsupported startup parameter"
+"""What pgbouncer says."""
 
 _SCHEMA_STATES = frozenset(
     error.sqlstate for error in (pg.UndefinedTable, pg.InvalidSchemaName, pg.UndefinedFunction, pg.UndefinedColumn)
@@ -178,6 +191,7 @@ def readable_errors(operation: str, *, callers_transaction: bool = False) -> Ite
         StoreUnavailable: unreachable, lost on the way, no free connection, the statement took too long, or the server
             refuses for now: another try may succeed.
         ValueNotStorable: a value does not fit. Nothing was written.
+        ConfigurationError: a pooler refuses what it was asked for.
         SchemaMissing: a table of ours is not there.
         StoreError: anything else that the database refused.
     """
@@ -189,9 +203,20 @@ def readable_errors(operation: str, *, callers_transaction: bool = False) -> Ite
             f"or look for transactions that are left open ({error})"
         ) from error
     except exc.DBAPIError as error:
+        _refuse_pooler(operation, error)
         raise _translated(operation, error.orig or error, callers_transaction) from error
     except (psycopg.Error, OSError, UnicodeEncodeError) as error:
+        _refuse_pooler(operation, error)
         raise _translated(operation, error, callers_transaction) from error
+
+
+def _refuse_pooler(operation: str, error: BaseException) -> None:
+    if _OPTIONS_REFUSED in str(error):
+        raise ConfigurationError(
+            f"{operation}: the database URL leads through a pooler that refuses start-up options: set "
+            f"CALLBOARD_DIRECT_DATABASE_URL to the server itself, or to a session-mode pool; or, if this one is in "
+            f"session mode, let it ignore them (pgbouncer: ignore_startup_parameters = options)"
+        ) from error
 
 
 def sqlstate(error: BaseException) -> str:

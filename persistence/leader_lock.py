@@ -5,26 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 from psycopg import errors as pg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from callboard.actors.errors import ConfigurationError, StaleTerm
+from callboard.actors.errors import StaleTerm
 from callboard.actors.leadership import Deposition, LeaderRecord, Standing
 from callboard.actors.patience import ANSWER_SECONDS, CONNECT_SECONDS, WAIT_SECONDS, Patience
 from callboard.actors.settings import Settings
 
 from .bounded_connection import BoundedAsyncConnection, NoAnswer, connect_bounded
 from .engine import CONNECT_TIMEOUT_SECONDS, connect_arguments, direct_url, driver_conninfo, readable_errors
+from .pooler import backend_pid, require_session, shares_sessions
 
 _FIRST_WAIT_SECONDS: Final = 0.001
 """A new session asks how things stand before it waits: perhaps somebody has been silent for long."""
 
 _APPLICATION_NAME: Final = "callboard leader"
 _READ_SECONDS: Final = 10.0
-_POOLER_TESTS: Final = 3
 _SLOW_LOOP_SECONDS: Final = 5.0
 _LAST_STATEMENT_SECONDS: Final = 1.0
 
@@ -71,7 +72,7 @@ class PostgresLeaderLock:
                     answer_limit_seconds, self._patience.wait_seconds(CONNECT_SECONDS, CONNECT_TIMEOUT_SECONDS)
                 )
             try:
-                backend_pid = await self._refuse_pooler(connection, answer_limit_seconds)
+                pid = await require_session(connection, partial(self._connect, answer_limit_seconds))
                 values = sql.SQL(", ").join(
                     sql.SQL("set_config({}, {}, false)").format(name, value) for name, value in _SESSION.items()
                 )
@@ -79,7 +80,7 @@ class PostgresLeaderLock:
             except BaseException:
                 await connection.close()
                 raise
-        return PostgresLeaderSession(connection, backend_pid, self._settings.database_schema, self._patience)
+        return PostgresLeaderSession(connection, pid, self._settings.database_schema, self._patience)
 
     async def read(self) -> LeaderRecord:
         """Return who leads."""
@@ -124,20 +125,6 @@ class PostgresLeaderLock:
             **{**arguments, "connect_timeout": int(connect_seconds)},
         )
 
-    async def _refuse_pooler(self, connection: BoundedAsyncConnection, answer_limit_seconds: float) -> int:
-        """Refuse a proxy that gives every statement, or transaction, whatever server process is free.
-
-        Poolers make the process id up that they tell a client. If it is not the true one, and another client gets the
-        same server process while this one is connected, it is shared. Returns the true one.
-        """
-        pid = await _backend_pid(connection)
-        tests = 0 if pid == connection.info.backend_pid else _POOLER_TESTS
-        for _ in range(tests):
-            async with await self._connect(answer_limit_seconds) as other:
-                if await _backend_pid(other) == pid:
-                    raise _shares_sessions()
-        return pid
-
 
 class PostgresLeaderSession:
     """Implements ``LeaderSession`` over a connection of its own.
@@ -173,8 +160,8 @@ class PostgresLeaderSession:
             [asked_to_step_down] = await self._call("prove_leadership", term)
             if asked_to_step_down is not None:
                 return bool(asked_to_step_down)
-            if await _backend_pid(self._connection) != self._backend_pid:
-                raise _shares_sessions()
+            if await backend_pid(self._connection) != self._backend_pid:
+                raise shares_sessions()
         raise StaleTerm(term)
 
     async def watch(self, seconds: float) -> None:
@@ -227,15 +214,3 @@ def _measuring(patience: Patience) -> Iterator[None]:
     except (NoAnswer, pg.ConnectionTimeout):
         patience.missed()
         raise
-
-
-async def _backend_pid(connection: BoundedAsyncConnection) -> int:
-    [(pid,)] = await (await connection.execute("SELECT pg_backend_pid()")).fetchall()
-    return int(pid)
-
-
-def _shares_sessions() -> ConfigurationError:
-    return ConfigurationError(
-        "the leader's connection leads through a transaction-mode pooler (its server process changes, or is another "
-        "client's as well), where no lock stays with its holder: set CALLBOARD_DIRECT_DATABASE_URL to the server itself"
-    )

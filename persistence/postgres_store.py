@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar, cast
 from uuid import UUID
 
@@ -44,13 +45,14 @@ from .callbacks import PostgresCallbacks
 from .claim_marks import ClaimMarks, Walk
 from .completing import is_completion
 from .controls import PostgresControls
-from .engine import make_engine, readable_errors
+from .engine import behind_pooler, connect_alike, make_engine, readable_errors
 from .families import cancelled_jobs
 from .lease_statements import LeaseStatements
 from .limit_statements import LimitStatements
 from .literals import plain_array, text_array
 from .llm_requests import PostgresLlmRequests
 from .migrate import check_schema
+from .pooler import require_session
 from .retention import RetentionStatements, prune
 from .schedule_statements import ScheduleStatements
 from .schedules import PostgresSchedules
@@ -108,9 +110,14 @@ class PostgresStore:
         self._engine = engine or make_engine(settings)
 
     async def open(self) -> None:
-        """Connect and check the server and the schema."""
+        """Connect and check the server, the schema, and that no pooler is in between without our knowledge."""
         async with self._connection("open") as connection:
             await connection.run_sync(check_schema, self._settings.database_schema)
+        if not behind_pooler(self._settings):
+            await self._native("open", self._require_session)
+
+    async def _require_session(self, connection: _Native) -> None:
+        await require_session(connection, partial(connect_alike, self._settings))
 
     async def close(self) -> None:
         """Close every connection. Twice is fine."""

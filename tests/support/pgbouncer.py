@@ -17,8 +17,15 @@ from tests.support.waiting import wait_until
 
 
 @contextmanager
-def running_pgbouncer(url: str, pool_mode: str) -> Iterator[str]:
-    """Yield the URL through a pgbouncer of this test's own; skip the test where there is none."""
+def running_pgbouncer(url: str, pool_mode: str, *, server_connections: int = 20, ignored: str = "") -> Iterator[str]:
+    """Yield the URL through a pgbouncer of this test's own; skip the test where there is none.
+
+    Args:
+        url: the server's database.
+        pool_mode: ``transaction`` or ``session``.
+        server_connections: how many its clients share.
+        ignored: start-up parameters that it takes and ignores.
+    """
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if program is None:
         pytest.skip("pgbouncer is not installed")
@@ -33,6 +40,7 @@ def running_pgbouncer(url: str, pool_mode: str) -> Iterator[str]:
             f"[databases]\n* = host={target.host} port={target.port or 5432}\n"
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
             f"auth_type = trust\nauth_file = {users}\npool_mode = {pool_mode}\n"
+            f"default_pool_size = {server_connections}\nignore_startup_parameters = {ignored}\n"
         )
         account = {}
         if os.geteuid() == 0:  # as which it does not run
