@@ -465,6 +465,9 @@ class Telemetry(Protocol):
     def quota_checked(self, quota: str, allowed: bool) -> None:
         """A spawn was held against a bound on what waits: ``quota`` is ``queue_queued`` or ``owner_queued``."""
 
+    def rate_limited(self, limiter: str) -> None:
+        """A claim left jobs for later as a rate's bucket ran empty; ``limiter`` is a ``LimitScope``: what it is of."""
+
     def jobs_pruned(self, pruned: Pruned) -> None:
         """Retention has deleted something."""
 
@@ -506,6 +509,9 @@ class NoTelemetry:
         """Ignore."""
 
     def quota_checked(self, quota: str, allowed: bool) -> None:
+        """Ignore."""
+
+    def rate_limited(self, limiter: str) -> None:
         """Ignore."""
 
     def jobs_pruned(self, pruned: Pruned) -> None:

@@ -77,6 +77,12 @@ SELECT id, queue, kind, owner, concurrency_key, concurrency_limit FROM (
 ORDER BY turn, id LIMIT 10000
 """
 
+_RUNNABLE_QUEUES = """
+SELECT name FROM unnest([queues text]) AS asked (name)
+WHERE EXISTS (SELECT FROM {jobs} WHERE queue = name AND turn IS NOT NULL AND concurrency_key IS NULL)
+    OR EXISTS (SELECT FROM {jobs} WHERE queue = name AND turn IS NOT NULL AND concurrency_key IS NOT NULL)
+"""
+
 _CLAIM_ADMITTED = """
 WITH step AS MATERIALIZED (
     SELECT nextval('{history_numbers}') AS number
@@ -229,5 +235,6 @@ class LimitStatements:
         self.mark_keyed = compiled(_MARK_KEYED)
         self.announce = compiled(_ANNOUNCE)
         self.lock_quotas = compiled(_LOCK_QUOTAS)
+        self.runnable_queues = compiled(_RUNNABLE_QUEUES)
         self.queued_in_queue = compiled(_QUEUED_IN_QUEUE)
         self.queued_of_owner = compiled(_QUEUED_OF_OWNER)

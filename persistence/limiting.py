@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import psycopg
 
@@ -32,6 +33,7 @@ class _Usage:
     tokens: dict[str, float]
     at: datetime
     exhausted: set[str]
+    rate_limited: set[str]
 
     def quota(self, demand: QueueDemand) -> int:
         """Return how many jobs of a queue may start, by the limit of the queue itself."""
@@ -54,6 +56,19 @@ class _Usage:
         for name, count in admission.spent.items():
             self.tokens[name] = self.tokens.get(name, self._rate(name)) - count
         self.exhausted |= admission.exhausted
+        self.rate_limited |= admission.rate_limited
+
+    def emptied(self, demands: Iterable[QueueDemand], started: Mapping[str, int]) -> list[str]:
+        """Return the queues of which more would have been taken, but for the queue's rate."""
+        found = []
+        for demand in demands:
+            limit = self.limits.of(LimitScope.QUEUE, demand.queue)
+            jobs = started.get(demand.queue, 0)
+            if limit is None or limit.rate is None or not 0 < jobs < demand.limit:
+                continue
+            if self.tokens.get(permit(LimitScope.QUEUE, demand.queue), limit.rate) < 1:
+                found.append(demand.queue)
+        return found
 
     def _rate(self, name: str) -> float:
         limit = limit_of_permit(name, self.limits)
@@ -77,14 +92,20 @@ def limit_of_permit(name: str, limits: Limits) -> Limit | None:
     return limits.of(LimitScope(scope), rest)
 
 
+class Claimed(NamedTuple):
+    """What was taken, and what was left."""
+
+    jobs: list[ClaimedJob]
+    holders: list[AttemptKey]
+    """Those of them that hold permits, which are to be released when they end."""
+    rate_limited: frozenset[str]
+    """Permits whose bucket ran empty with jobs left that needed a token."""
+
+
 async def claim(
     connection: _Native, sql: LimitStatements, demands: Sequence[QueueDemand], *, node: str, lease_seconds: float
-) -> tuple[list[ClaimedJob], list[AttemptKey]]:
-    """Take runnable jobs as far as the limits allow, in one transaction.
-
-    Returns:
-        The jobs, and those of them that hold permits, which are to be released when they end.
-    """
+) -> Claimed:
+    """Take runnable jobs as far as the limits allow, in one transaction."""
     claimed: list[ClaimedJob] = []
     holders: list[AttemptKey] = []
     async with connection.transaction():
@@ -94,7 +115,7 @@ async def claim(
         await connection.execute(sql.promote.native, {"queues": queues, "limit": PROMOTED_TOGETHER})
         usage = await _read_usage(connection, sql)
         room = {demand.queue: usage.quota(demand) for demand in demands}
-        spent = False
+        spent: set[str] = set()
         for _ in range(_ROUNDS):
             candidates = await _candidates(connection, sql, room, usage.exhausted)
             admission = admit(candidates, usage.limits, usage.running, usage.tokens, room)
@@ -105,12 +126,22 @@ async def claim(
                 for job in jobs:
                     room[job.queue] -= 1
             usage.add(admission)
-            spent = spent or bool(admission.spent)
+            spent |= admission.spent.keys()
             if not admission.exhausted or not any(quota > 0 for quota in room.values()):
                 break
         if spent:
             await _write_tokens(connection, sql, usage)
-    return claimed, holders
+            emptied = usage.emptied(demands, Counter(job.queue for job in claimed))
+            usage.rate_limited |= await _still_wanted(connection, sql, emptied)
+    return Claimed(claimed, holders, frozenset(usage.rate_limited & spent))
+
+
+async def _still_wanted(connection: _Native, sql: LimitStatements, queues: Sequence[str]) -> set[str]:
+    """Return the permits of those queues in which somebody waits for a turn."""
+    if not queues:
+        return set()
+    cursor = await connection.execute(sql.runnable_queues.native, {"queues": text_array(queues)})
+    return {permit(LimitScope.QUEUE, name) for (name,) in await cursor.fetchall()}
 
 
 async def _read_usage(connection: _Native, sql: LimitStatements) -> _Usage:
@@ -122,7 +153,7 @@ async def _read_usage(connection: _Native, sql: LimitStatements) -> _Usage:
         limit = limit_of_permit(name, known)
         if limit is not None and limit.rate is not None:
             tokens[name] = refill(level, elapsed, limit.rate, limit.rate_period_seconds)
-    usage = _Usage(known, frozenset(paused or ()), dict(running or {}), tokens, at, set())
+    usage = _Usage(known, frozenset(paused or ()), dict(running or {}), tokens, at, set(), set())
     usage.exhausted = usage.find_exhausted()
     return usage
 

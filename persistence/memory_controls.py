@@ -15,6 +15,7 @@ from callboard.actors.jobs.quotas import QuotaCheck, require_room
 from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import JobRecord, NewJob, OnConflict, QueueControl
 from callboard.actors.jobs.uniqueness import holds_key
+from callboard.actors.jobs.usage import QuotaUsage, usages
 
 
 class MemoryControls:
@@ -93,19 +94,40 @@ class MemoryControls:
         level, at = self._buckets.get(name, (float(limit.rate), now))
         return refill(level, (now - at).total_seconds(), limit.rate, limit.rate_period_seconds)
 
+    def usages(self, jobs: Iterable[JobRecord]) -> tuple[QuotaUsage, ...]:
+        """Return how much of the limits is used."""
+        running: Counter[tuple[LimitScope, str]] = Counter()
+        queued: Counter[tuple[LimitScope, str]] = Counter()
+        own_limits: dict[str, int] = {}
+        for job in jobs:
+            if job.status is Status.RUNNING:
+                running.update(_names(job))
+                if job.concurrency_key is not None and job.concurrency_limit is not None:
+                    own = own_limits.get(job.concurrency_key, 0)
+                    own_limits[job.concurrency_key] = max(own, job.concurrency_limit)
+            if job.status is Status.PENDING and job.waiting_on is None:
+                queued[LimitScope.QUEUE, job.queue] += 1
+            if job.status in {Status.CREATED, Status.PENDING} and job.owner is not None:
+                queued[LimitScope.OWNER, job.owner] += 1
+        return usages(Limits(self._limits.values()), running, own_limits, queued)
+
     def counts(self, job: JobRecord) -> bool:
         """Tell whether a running job may keep others from starting."""
         return job.concurrency_key is not None or bool(self._limits)
 
 
 def _permits(job: JobRecord) -> list[str]:
+    return [permit(scope, name) for scope, name in _names(job)]
+
+
+def _names(job: JobRecord) -> list[tuple[LimitScope, str]]:
     names = (
         (LimitScope.QUEUE, job.queue),
         (LimitScope.KIND, job.kind),
         (LimitScope.OWNER, job.owner),
         (LimitScope.KEY, job.concurrency_key),
     )
-    return [permit(scope, name) for scope, name in names if name is not None]
+    return [(scope, name) for scope, name in names if name is not None]
 
 
 def require_rooms(checks: Iterable[QuotaCheck], jobs: Iterable[JobRecord]) -> None:

@@ -533,6 +533,7 @@ class MemoryStore:
             counts=tuple(StatusCount(*key, jobs) for key, jobs in sorted(counts.items())),
             depths=tuple(depths),
             controls=tuple(control for _, control in sorted(self.controls.now().queues.items())),
+            quotas=self.controls.usages(self._jobs.values()),
             nodes=tuple(node._replace(running=running[node.name]) for _, node in sorted(self._nodes.items())),
         )
 

@@ -221,12 +221,14 @@ class PostgresStore:
         plain, limited = (await self.controls.current()).route(demands)
         jobs = await self._claim_plain(plain, node, lease_seconds) if plain else []
         if limited:
-            found, holders = await self._native(
+            found = await self._native(
                 "claim_limited",
                 lambda own: limiting.claim(own, self._limits, limited, node=node, lease_seconds=lease_seconds),
             )
-            self._holders.update(holders)
-            jobs += found
+            self._holders.update(found.holders)
+            jobs += found.jobs
+            for name in found.rate_limited:
+                self._telemetry.rate_limited(name.partition(":")[0])
         return jobs
 
     async def _claim_plain(self, wanted: Sequence[QueueDemand], node: str, lease_seconds: float) -> list[ClaimedJob]:

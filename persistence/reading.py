@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, array, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from callboard.actors.jobs.limits import Limits, LimitScope
 from callboard.actors.jobs.state import UNFINISHED, Reason, Status, WaitingOn
 from callboard.actors.jobs.types import (
     ErrorCount,
@@ -23,9 +24,11 @@ from callboard.actors.jobs.types import (
     StatusCount,
     StoreSummary,
 )
+from callboard.actors.jobs.usage import QuotaUsage, usages
 
+from .limiting import limit_from_row
 from .literals import metadata_pairs
-from .schema import callbacks, jobs, llm_requests, nodes, queues
+from .schema import callbacks, jobs, limits, llm_requests, nodes, permits, queues
 
 _EXPIRED = sa.and_(
     jobs.c.result_ttl_seconds.is_not(None),
@@ -193,6 +196,7 @@ async def summary(connection: AsyncConnection) -> StoreSummary:
         .order_by(nodes.c.name)
     )
     set_by_hand = await connection.execute(sa.select(queues).order_by(queues.c.name))
+    quotas = await _quota_usages(connection)
     pending = sa.select(sa.func.count()).where(callbacks.c.state == sa.literal_column("'pending'"))
     waiting = await connection.execute(
         sa.select(llm_requests.c.provider, count, sa.func.min(llm_requests.c.requested_at).label("oldest"))
@@ -210,7 +214,38 @@ async def summary(connection: AsyncConnection) -> StoreSummary:
         counts=tuple(StatusCount(row.kind, row.queue, Status(row.status), row.jobs) for row in counts),
         depths=tuple(QueueDepth(row.queue, row.jobs, row.oldest) for row in depths),
         nodes=tuple(Node(row.name, row.started_at, row.seen_at, row.running) for row in known),
+        quotas=quotas,
     )
+
+
+async def _quota_usages(connection: AsyncConnection) -> tuple[QuotaUsage, ...]:
+    found = Limits([limit_from_row(row._asdict()) for row in await connection.execute(sa.select(limits))])
+    held = await connection.execute(
+        sa.select(permits.c.permit, sa.func.count().label("jobs"), sa.func.max(jobs.c.concurrency_limit).label("own"))
+        .join(jobs, jobs.c.id == permits.c.job_id)
+        .group_by(permits.c.permit)
+    )
+    running: dict[tuple[LimitScope, str], int] = {}
+    own_limits: dict[str, int] = {}
+    for row in held:
+        scope, _, name = row.permit.partition(":")
+        running[LimitScope(scope), name] = row.jobs
+        if scope == LimitScope.KEY and row.own is not None:
+            own_limits[name] = row.own
+    queued = await _queued(connection) if found.bounds_queued else {}
+    return usages(found, running, own_limits, queued)
+
+
+async def _queued(connection: AsyncConnection) -> dict[tuple[LimitScope, str], int]:
+    """Count what waits as a spawn does that is held against a limit."""
+    count = sa.func.count().label("jobs")
+    runnable = sa.and_(jobs.c.status == sa.literal_column("'pending'"), jobs.c.waiting_on.is_(None))
+    by_queue = await connection.execute(sa.select(jobs.c.queue, count).where(runnable).group_by(jobs.c.queue))
+    unfinished = sa.and_(jobs.c.waiting, jobs.c.owner.is_not(None))
+    by_owner = await connection.execute(sa.select(jobs.c.owner, count).where(unfinished).group_by(jobs.c.owner))
+    return {(LimitScope.QUEUE, row.queue): row.jobs for row in by_queue} | {
+        (LimitScope.OWNER, row.owner): row.jobs for row in by_owner
+    }
 
 
 async def register_node(connection: AsyncConnection, node: str) -> None:

@@ -23,7 +23,9 @@ from callboard.actors.breaker import BreakerState
 from callboard.actors.callbacks.attempts import CallbackOutcome
 from callboard.actors.dead_letters import DeadLetterReason
 from callboard.actors.executors.process_limits import ProcessEnd
+from callboard.actors.jobs.limits import LimitScope
 from callboard.actors.jobs.state import EDGES, TERMINAL, UNFINISHED, Reason, Status
+from callboard.actors.jobs.usage import QUOTAS
 from callboard.actors.statistics import STOP_REASONS
 
 from .leader_telemetry import ElectionOutcome, LockLoss
@@ -208,6 +210,24 @@ QUOTA_ACTIONS: Final = _counter(
     Label("quota"),
     Label("resource", _values(ACTIONS)),
     Label("action", _values(get_args(Action))),
+)
+
+RATE_LIMITED: Final = _counter(
+    "rate_limited_total",
+    "Claims in which a rate's bucket ran empty with runnable jobs left that needed a token, by what the rate is of.",
+    Label("limiter", _values(LimitScope)),
+)
+QUOTA_USAGE: Final = _gauge(
+    "quota_usage_max_ratio",
+    "Jobs ÷ what a limit allows, the highest among all that are subject to one; absent without a limit.",
+    Label("quota", _values(QUOTAS)),
+    scope=Scope.CLUSTER,
+)
+QUOTA_AT_LIMIT: Final = _gauge(
+    "quota_tenants_at_limit",
+    "Queues, kinds, owners or keys that have as many jobs as a limit allows, or more; absent without a limit.",
+    Label("quota", _values(QUOTAS)),
+    scope=Scope.CLUSTER,
 )
 
 # Processes of a worker with several: shown by their parent
@@ -460,7 +480,7 @@ SECTIONS: Final[dict[str, tuple[MetricFamily, ...]]] = {
         DEAD_LETTERS,
     ),
     "Supervisors": (SUPERVISORS_ALIVE, SUPERVISOR_CHILDREN, SUPERVISOR_RESTARTS, SUPERVISOR_GIVE_UPS),
-    "Quotas": (QUOTA_CHECKS, QUOTA_ACTIONS),
+    "Quotas": (QUOTA_CHECKS, QUOTA_ACTIONS, QUOTA_USAGE, QUOTA_AT_LIMIT, RATE_LIMITED),
     "Processes": (PROCESS_STARTS, PROCESS_EXITS, PROCESS_RECYCLES, PROCESS_MEMORY),
     "Jobs, this process": (
         JOBS_CREATED,

@@ -54,6 +54,7 @@ _MEASURED = (
     families.JOB_RESCUES,
     families.JOBS_PRUNED,
     families.QUOTA_CHECKS,
+    families.RATE_LIMITED,
     families.METRICS_REFRESH_ERRORS,
 )
 """Families that are counted up or set; the others are computed in the scrape."""
@@ -219,6 +220,10 @@ class PrometheusTelemetry(Collector):
     def quota_checked(self, quota: str, allowed: bool) -> None:
         """Count a comparison of what is used with what a quota allows."""
         self._add(families.QUOTA_CHECKS, quota, "allowed" if allowed else "denied")
+
+    def rate_limited(self, limiter: str) -> None:
+        """Count a claim that a rate kept from taking more."""
+        self._add(families.RATE_LIMITED, limiter)
 
     def quota_enforced(self, quota: str, resource: str, action: str) -> None:
         """Count what was done about too much of a resource."""
@@ -421,6 +426,8 @@ def _summary_metrics(summary: StoreSummary, guard: LabelGuard) -> Iterator[Metri
     oldest_requests = {labels: one.oldest_at.timestamp() for labels, one in waiting.items()}
     yield _filled(families.LLM_REQUESTS_OLDEST, oldest_requests)
     yield _filled(families.WEBHOOKS_PENDING, {(): summary.callbacks_pending})
+    yield _filled(families.QUOTA_USAGE, {(usage.quota,): usage.max_ratio for usage in summary.quotas})
+    yield _filled(families.QUOTA_AT_LIMIT, {(usage.quota,): usage.at_limit for usage in summary.quotas})
     paused: dict[LabelValues, float] = {}
     for queue in summary.controls:
         labels = guard.fold(families.QUEUE_PAUSED.labels, (queue.name,))

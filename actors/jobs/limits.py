@@ -137,6 +137,8 @@ class Admission(NamedTuple):
     """Tokens taken from each bucket."""
     exhausted: frozenset[str]
     """Permits that hindered somebody: whoever needs one of them cannot start now."""
+    rate_limited: frozenset[str] = frozenset()
+    """Those of them whose bucket is empty."""
 
 
 def permit(scope: LimitScope, name: str) -> str:
@@ -187,20 +189,24 @@ def admit(
     room = dict(at_most)
     permits: dict[UUID, tuple[str, ...]] = {}
     exhausted: set[str] = set()
+    rate_limited: set[str] = set()
     for job in candidates:
         if room.get(job.queue, 0) <= 0:
             continue
         needed = requirements(job, limits)
-        missing = [
+        full = [
             one.permit
             for one in needed
-            if (
-                one.max_running is not None and running.get(one.permit, 0) + taken.get(one.permit, 0) >= one.max_running
-            )
-            or (one.rate is not None and tokens.get(one.permit, one.rate) - spent.get(one.permit, 0) < 1)
+            if one.max_running is not None and running.get(one.permit, 0) + taken.get(one.permit, 0) >= one.max_running
         ]
-        if missing:
-            exhausted.update(missing)
+        empty = [
+            one.permit
+            for one in needed
+            if one.rate is not None and tokens.get(one.permit, one.rate) - spent.get(one.permit, 0) < 1
+        ]
+        if full or empty:
+            exhausted.update(full, empty)
+            rate_limited.update(empty)
             continue
         room[job.queue] -= 1
         for one in needed:
@@ -209,7 +215,7 @@ def admit(
             if one.rate is not None:
                 spent[one.permit] = spent.get(one.permit, 0) + 1
         permits[job.id] = tuple(one.permit for one in needed if one.max_running is not None)
-    return Admission(permits, spent, frozenset(exhausted))
+    return Admission(permits, spent, frozenset(exhausted), frozenset(rate_limited))
 
 
 def refill(tokens: float, elapsed_seconds: float, rate: int, period_seconds: float) -> float:

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 from .state import Reason, Status, WaitingOn
+from .usage import QuotaUsage
 
 JsonScalar: TypeAlias = str | int | float | bool | None
 
@@ -295,6 +296,7 @@ class StoreSummary:
     controls: tuple[QueueControl, ...] = ()
     callbacks_pending: int = 0
     llm_requests: tuple[RequestsWaiting, ...] = ()
+    quotas: tuple[QuotaUsage, ...] = ()
 
 
 class Node(NamedTuple):

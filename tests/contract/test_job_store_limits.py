@@ -313,3 +313,23 @@ async def test_the_end_of_a_counted_job_wakes_those_that_wait_for_its_place(part
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)
     await parts.store.close()
+
+
+async def test_the_summary_tells_how_much_of_the_limits_is_used(store: JobStore) -> None:
+    assert (await store.summary()).quotas == ()
+    await limit(store, OWNER, "*", max_running=2, max_queued=4)
+    await limit(store, QUEUE, "default", max_queued=10)
+    await limit(store, KIND, "unused", max_running=5)
+    await spawned(store, 5 - 1, owner="a")
+    await spawned(store, 1, owner="b")
+    await spawned(store, 3, owner=None, concurrency_key="k", concurrency_limit=2)
+    jobs = await claimed(store)
+    assert Counter(job.owner for job in jobs) == {"a": 2, "b": 1, None: 2}
+    found = {usage.quota: (usage.max_ratio, usage.at_limit) for usage in (await store.summary()).quotas}
+    assert found == {
+        "owner_running": (1.0, 1),
+        "owner_queued": (0.5, 0),
+        "queue_queued": (0.3, 0),
+        "kind_running": (0.0, 0),
+        "key_running": (1.0, 1),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -64,7 +65,7 @@ async def test_a_claim_counts_what_another_one_has_taken_and_not_committed_yet(
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as first:
         async with first.transaction():
             demands = [QueueDemand("default", 9)]
-            jobs, _ = await limiting.claim(first, SQL, demands, node="first", lease_seconds=60)
+            jobs, *_ = await limiting.claim(first, SQL, demands, node="first", lease_seconds=60)
             second = asyncio.ensure_future(claimed(store))
             await blocked(other)
         assert len(jobs) == 2
@@ -79,7 +80,7 @@ async def test_a_claim_that_is_rolled_back_leaves_its_places_to_the_next(
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as first:
         async with first.transaction(force_rollback=True):
             demands = [QueueDemand("default", 9)]
-            jobs, _ = await limiting.claim(first, SQL, demands, node="first", lease_seconds=60)
+            jobs, *_ = await limiting.claim(first, SQL, demands, node="first", lease_seconds=60)
             second = asyncio.ensure_future(claimed(store))
             await blocked(other)
         assert {job.id for job in await second} == {job.id for job in jobs}
@@ -183,3 +184,48 @@ def _nodes(plan: dict[str, Any]) -> Any:
     yield plan
     for child in plan.get("Plans", ()):
         yield from _nodes(child)
+
+
+class RateLimits(NoTelemetry):
+    """Counts what rates have kept back."""
+
+    def __init__(self) -> None:
+        self.limiters: Counter[str] = Counter()
+
+    def rate_limited(self, limiter: str) -> None:
+        self.limiters[limiter] += 1
+
+
+@pytest.mark.parametrize(
+    ("scope", "fields"),
+    [
+        (LimitScope.QUEUE, {"queue": "default"}),
+        (LimitScope.KIND, {"kind": "default"}),
+        (LimitScope.OWNER, {"owner": "default"}),
+        (LimitScope.KEY, {"concurrency_key": "default", "concurrency_limit": 50}),
+    ],
+    ids=str,
+)
+async def test_a_claim_that_a_rate_cuts_short_is_counted_once(
+    database_url: str, scope: LimitScope, fields: dict[str, Any]
+) -> None:
+    counted = RateLimits()
+    store = PostgresStore(Settings(database_url=database_url, pg_pool_size=2), counted)
+    try:
+        limit = Limit(scope, "default", rate=3, rate_period_seconds=3600)
+        await store.controls.set_limit(limit, actor="client:test")
+        await spawned(store, 2, **fields)
+        assert len(await claimed(store)) == 2
+        assert counted.limiters == {}, "there was a token left"
+        await spawned(store, 1, **fields)
+        assert len(await claimed(store)) == 1
+        assert counted.limiters == {}, "nobody was left"
+        await store.controls.clear_limit(scope, "default")
+        await store.controls.set_limit(limit, actor="client:test")
+        await spawned(store, 5, **fields)
+        assert len(await claimed(store)) == 3
+        assert counted.limiters == {scope.value: 1}
+        assert await claimed(store) == []
+        assert counted.limiters == {scope.value: 1}, "nothing could start, and nothing was cut short"
+    finally:
+        await store.close()

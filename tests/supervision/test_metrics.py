@@ -22,6 +22,7 @@ from callboard.actors.dead_letters import DeadLetterReason
 from callboard.actors.jobs.retention import Pruned
 from callboard.actors.jobs.state import Reason, Status
 from callboard.actors.jobs.types import ClaimedJob, QueueControl, QueueDepth, RequestsWaiting, StatusCount, StoreSummary
+from callboard.actors.jobs.usage import QuotaUsage
 from callboard.actors.ports import Telemetry
 from callboard.actors.statistics import ActorClassStatistics, SystemStatistics
 from callboard.supervision.leader_telemetry import LeaderTelemetry
@@ -96,6 +97,7 @@ def filled() -> PrometheusTelemetry:
     telemetry.child_restarted("root", "one_for_one", "Claimer")
     telemetry.quota_checked("root", True)
     telemetry.quota_enforced("root", "abandoned_threads", "escalate")
+    telemetry.rate_limited("queue")
     telemetry.process_started("1")
     telemetry.process_memory("1", 100 * 2**20)
     telemetry.process_recycled(True)
@@ -116,6 +118,7 @@ def filled() -> PrometheusTelemetry:
             ),
             depths=(QueueDepth("default", 4, AT), QueueDepth("idle", 0, None)),
             controls=(QueueControl("default", paused=True), QueueControl("idle", draining=True)),
+            quotas=(QuotaUsage("owner_running", 0.5, 0), QuotaUsage("queue_queued", 1.5, 2)),
         ),
         at=AT,
         duration_seconds=0.01,
@@ -270,6 +273,11 @@ def test_quotas_are_counted(filled):
         ("escalate", "root", "abandoned_threads"): 1,
         ("stop_child", "q", "mailbox_messages"): 1,
     }
+    filled.rate_limited("owner")
+    filled.rate_limited("owner")
+    assert samples(filled, "callboard_rate_limited_total") == {("queue",): 1, ("owner",): 2}
+    assert samples(filled, "callboard_quota_usage_max_ratio") == {("owner_running",): 0.5, ("queue_queued",): 1.5}
+    assert samples(filled, "callboard_quota_tenants_at_limit") == {("owner_running",): 0, ("queue_queued",): 2}
 
 
 def test_readiness_is_one_hot(filled):

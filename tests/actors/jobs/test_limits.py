@@ -92,6 +92,23 @@ def test_a_job_that_one_limit_hinders_takes_nothing_of_the_others() -> None:
     assert admission.exhausted == {"key:k"}
 
 
+def test_whom_a_rate_hinders_is_told_from_whom_a_limit_hinders() -> None:
+    limits = Limits(
+        [
+            Limit(LimitScope.KIND, "x", rate=2),
+            Limit(LimitScope.OWNER, "o", max_running=1),
+            Limit(LimitScope.QUEUE, "r", rate=1),
+        ]
+    )
+    jobs = [Candidate(UUID(int=number), "q", "x", None, None, None) for number in range(3)]
+    admission = admit(jobs, limits, {}, {"kind:x": 2.5}, {"q": 9})
+    assert (len(admission.permits), admission.rate_limited) == (2, {"kind:x"})
+    assert admit(jobs[:2], limits, {}, {"kind:x": 2.5}, {"q": 9}).rate_limited == frozenset()
+    both = [Candidate(UUID(int=number), "q", "y", "o", None, None) for number in range(3)]
+    admission = admit(both, limits, {}, {}, {"q": 9})
+    assert (admission.exhausted, admission.rate_limited) == ({"owner:o"}, frozenset())
+
+
 @given(
     st.floats(0, 100),
     st.floats(-10, 1e6),
