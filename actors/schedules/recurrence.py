@@ -17,6 +17,8 @@ from callboard.actors.errors import ConfigurationError
 
 LONGEST_INTERVAL_SECONDS: Final = 366 * 86_400.0
 _FIELDS: Final = (5, 6)
+_LONGEST_CHANGE: Final = timedelta(hours=3)
+"""By which a clock is changed. Most are by one, some by half an hour, a few were by two."""
 _MONDAY_2000: Final = datetime(2000, 1, 3, tzinfo=UTC)
 
 
@@ -62,13 +64,37 @@ class CronRecurrence:
     def after(self, moment: datetime) -> datetime | None:
         """Return the first tick after a moment, in UTC; None if there is none within 50 years."""
         offset = timedelta(seconds=self._second)
-        start = (moment - offset).astimezone(zoneinfo.ZoneInfo(self.zone))
-        for tick in CronSim(self._fields, start):
-            found = tick.astimezone(UTC) + offset
-            # In the hour that comes twice the parser does not know which of the two it is asked about.
-            if found > moment:
-                return found
+        zone = zoneinfo.ZoneInfo(self.zone)
+        find = self._next_on_the_clock if self._follows_the_clock else self._next_of_the_day
+        found = find(moment - offset, zone)
+        return None if found is None else found + offset
+
+    @property
+    def _follows_the_clock(self) -> bool:
+        fields = self._fields.split()
+        return len(fields) == 6 or any(field.startswith("*") for field in fields[:2])
+
+    def _next_of_the_day(self, moment: datetime, zone: zoneinfo.ZoneInfo) -> datetime | None:
+        wall = moment.astimezone(zone).replace(tzinfo=None) - _LONGEST_CHANGE
+        for time in CronSim(self._fields, wall):
+            tick = _happens(time, zone)
+            if tick > moment:
+                return tick
         return None
+
+    def _next_on_the_clock(self, moment: datetime, zone: zoneinfo.ZoneInfo) -> datetime | None:
+        """Go by what the clock shows until it is changed, and from there on anew."""
+        since, wall = moment, moment.astimezone(zone).replace(tzinfo=None)
+        while True:
+            time = next(CronSim(self._fields, wall), None)
+            if time is None:
+                return None
+            tick = (time - _offset(since, zone)).replace(tzinfo=UTC)
+            change = _change_between(since, tick, zone)
+            if change is None or tick < change:
+                return tick
+            since = change
+            wall = change.astimezone(zone).replace(tzinfo=None) - timedelta(seconds=1)  # perhaps a tick is right there
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +116,38 @@ class IntervalRecurrence:
 
 
 Recurrence: TypeAlias = CronRecurrence | IntervalRecurrence
+
+
+def _happens(time: datetime, zone: zoneinfo.ZoneInfo) -> datetime:
+    """Return when a clock shows a time first; one that it leaves out counts as shown at the end of the gap."""
+    moment = time.replace(tzinfo=zone).astimezone(UTC)
+    if moment.astimezone(zone).replace(tzinfo=None) == time:
+        return moment
+    return _change_between(moment - _LONGEST_CHANGE, moment, zone) or moment
+
+
+def _change_between(first: datetime, last: datetime, zone: zoneinfo.ZoneInfo) -> datetime | None:
+    """Return when the clock is changed first between two moments; None if it never is.
+
+    It is looked at soon after the first moment, and at the last one: two changes within a few hours do not happen.
+    """
+    before = _offset(first, zone)
+    for end in (min(first + _LONGEST_CHANGE, last), last):
+        if _offset(end, zone) != before:
+            break
+    else:
+        return None
+    while end - first > timedelta(seconds=1):
+        middle = first + (end - first) / 2
+        if _offset(middle, zone) == before:
+            first = middle
+        else:
+            end = middle
+    return end.replace(microsecond=0)
+
+
+def _offset(moment: datetime, zone: zoneinfo.ZoneInfo) -> timedelta:
+    return moment.astimezone(zone).utcoffset() or timedelta(0)
 
 
 def ticks(recurrence: Recurrence, first: datetime) -> Iterator[datetime]:
