@@ -61,13 +61,13 @@ StartNode = Callable[..., Awaitable[Node]]
 
 
 @contextlib.asynccontextmanager
-async def node_starter() -> AsyncIterator[StartNode]:
-    """Yield what starts a node (its name, its window, its URL, and what runs the command); kill them all at the end."""
+async def node_starter(module: str = "tests.runtime.leader_process") -> AsyncIterator[StartNode]:
+    """Yield what starts a node (its name, URL, further words, and what runs the command); kill them all at the end."""
     started: list[Node] = []
 
-    async def start(name: str, window_seconds: float, url: str, prefix: Sequence[str] = ()) -> Node:
+    async def start(name: str, url: str, *words: object, prefix: Sequence[str] = ()) -> Node:
         process = await asyncio.create_subprocess_exec(
-            *(*prefix, sys.executable, "-m", "tests.runtime.leader_process", url, name, str(window_seconds)),
+            *(*prefix, sys.executable, "-m", module, url, name, *map(str, words)),
             cwd=ROOT,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -93,7 +93,7 @@ async def start_node(database_url: str) -> AsyncIterator[StartNode]:
     async with node_starter() as start:
 
         async def start_one(name: str, window_seconds: float = WINDOW_SECONDS, url: str = database_url) -> Node:
-            return await start(name, window_seconds, url)
+            return await start(name, url, window_seconds)
 
         yield start_one
 

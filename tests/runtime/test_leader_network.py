@@ -72,10 +72,10 @@ ALL_DUTIES = {"schedules", "retention", "store_summary"}
 async def test_promise_5_a_leader_whose_cable_is_cut_stops_acting_before_another_leads_and_is_refused_when_it_is_back(
     how: Cut, cable: Cable, lock: PostgresLeaderLock, url: str, start_node: StartNode
 ) -> None:
-    leader = await start_node("leader", WINDOW_SECONDS, cable.url, prefix=cable.prefix)
+    leader = await start_node("leader", cable.url, WINDOW_SECONDS, prefix=cable.prefix)
     await leads(lock, "leader")
     await until_it_acts(leader, {"trusted", *ALL_DUTIES})
-    await start_node("standby", WINDOW_SECONDS, url)
+    await start_node("standby", url, WINDOW_SECONDS)
     assert await leader.do("prune") == "pruned"
     cable.cut(how)
     cut_at = time.monotonic()
@@ -108,9 +108,9 @@ async def test_a_server_notices_a_cut_cable_by_itself(
     how: Cut, cable: Cable, lock: PostgresLeaderLock, url: str, start_node: StartNode
 ) -> None:
     """Where nobody may depose a leader: TCP frees its lock."""
-    await start_node("leader", LONG_WINDOW_SECONDS, cable.url, prefix=cable.prefix)
+    await start_node("leader", cable.url, LONG_WINDOW_SECONDS, prefix=cable.prefix)
     await leads(lock, "leader")
-    await start_node("standby", LONG_WINDOW_SECONDS, url)
+    await start_node("standby", url, LONG_WINDOW_SECONDS)
     cable.cut(how)
     cut_at = time.monotonic()
     assert (await leads(lock, "standby")).term == 2
@@ -121,10 +121,10 @@ async def test_a_standby_whose_cable_is_cut_holds_nobody_up(
     cable: Cable, lock: PostgresLeaderLock, url: str, start_node: StartNode
 ) -> None:
     """It waits for the lock; the server may give it to nobody who cannot know of it, for long."""
-    leader = await start_node("leader", WINDOW_SECONDS, url)
+    leader = await start_node("leader", url, WINDOW_SECONDS)
     await leads(lock, "leader")
-    await start_node("cut off", WINDOW_SECONDS, cable.url, prefix=cable.prefix)
-    await start_node("standby", WINDOW_SECONDS, url)
+    await start_node("cut off", cable.url, WINDOW_SECONDS, prefix=cable.prefix)
+    await start_node("standby", url, WINDOW_SECONDS)
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as admin:
         cable.cut(Cut.SILENT)
         killed_at = time.monotonic()
