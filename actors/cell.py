@@ -13,7 +13,7 @@ from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop
 
 from .control import Stop
 from .dispatcher import Abandoned
-from .lifecycle import ENDED, ENDING, NEW, RUNNING, Lifecycle
+from .lifecycle import Lifecycle
 from .messages import (
     ERROR,
     KILLED,
@@ -34,6 +34,7 @@ from .messages import (
     TimerFired,
 )
 from .statistics import FASTEST_BUCKET_SECONDS
+from .turns import ENDED, ENDING, NEW, RUNNING
 
 if TYPE_CHECKING:
     from .future import EventFuture

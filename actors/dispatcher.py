@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from .cell import ActorCell
-    from .lifecycle import Lifecycle
+    from .turns import Turns
 
 
 class Abandoned(BaseException):
@@ -25,7 +25,7 @@ class Dispatcher(Protocol):
     def execute(self, cell: ActorCell) -> None:
         """Run ``cell`` soon, in the dispatcher's own thread. Any thread; never blocks, never runs it at once."""
 
-    def run_coroutine(self, cell: Lifecycle, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def run_coroutine(self, cell: Turns, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Run a handler's coroutine in an asyncio task, then call ``cell.coroutine_ended``.
 
         Called by the thread that runs the mailbox, which stays scheduled until the end.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from .cell import ActorCell
-from .lifecycle import ENDED, ENDING, RUNNING, STARTING
 from .messages import Request, Terminated
 from .ref import EventRef
 from .system import ActorSystem
 from .tree_lock import tree_lock
+from .turns import ENDED, ENDING, RUNNING, STARTING
 
 LifeState: TypeAlias = Literal["starting", "running", "suspended", "ending", "ended"]
 

@@ -1,4 +1,4 @@
-"""An actor's life around its messages: start, family, coroutines, end, and who is told of the end.
+"""An actor's life around its messages: start, family, end, and who is told of the end.
 
 Everything here happens in the dispatcher's thread while it holds the mailbox's scheduled bit, except where a
 docstring says "any thread". A handler or hook that returned a coroutine leaves the mailbox scheduled, so nothing else
@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from asyncio import CancelledError, Task
-from collections.abc import Callable, Coroutine
+from asyncio import CancelledError
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pykka import ActorDeadError, ActorRegistry
@@ -23,47 +22,28 @@ from .control import Ignore, Stop
 from .dispatcher import Abandoned
 from .errors import MailboxFull
 from .future import EventFuture
-from .mailbox import Dropping, Mailbox, is_control
+from .mailbox import Dropping, is_control
 from .messages import ERROR, KILLED, NORMAL, SHUTDOWN, ChildEnded, Request, Started, Terminated
 from .ref import EventRef
 from .statistics import STOP_REASONS
 from .tree_lock import tree_lock
+from .turns import ENDED, ENDING, RUNNING, STARTING, Turns
 from .waits import waiting_for_room
 
 if TYPE_CHECKING:
     from .actor import EventActor
     from .cell import ActorCell
-    from .class_entry import ClassEntry
     from .context import ActorContext
     from .dead_letters import DeadLetterReason
-    from .dispatcher import Dispatcher
     from .system import ActorSystem
 
 _logger = logging.getLogger(__name__)
 
-NEW, STARTING, RUNNING, ENDING, ENDED = range(5)
-
 EndHook = Literal["on_stop", "on_failure"] | None
 Watcher = Callable[[Terminated], object]
-Continuation = Callable[[Any, BaseException | None], None]
 
 
-class _ContainedExit(Exception):
-    """Carries a ``SystemExit`` out of a supervised actor's task, past the event loop, which it would end."""
-
-    def __init__(self, error: SystemExit) -> None:
-        super().__init__(error)
-        self.error = error
-
-
-async def _contained(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    try:
-        return await coroutine
-    except SystemExit as error:
-        raise _ContainedExit(error) from error
-
-
-class Lifecycle(Mailbox):
+class Lifecycle(Turns):
     """A mailbox whose actor starts, may have a family, and ends. ``ActorCell`` adds the handling of messages."""
 
     __slots__ = (
@@ -72,59 +52,35 @@ class Lifecycle(Mailbox):
         "_end_hook",
         "_end_reason",
         "_ends",
-        "_entry",
-        "_halted",
-        "_phase",
         "_start_reply",
         "_stop_requests",
         "_stopped_event",
         "_suspended",
-        "_then",
         "_urn",
         "_watchers",
         "actor",
-        "actor_class",
         "context",
-        "dispatcher",
-        "gate",
-        "handling_since",
         "in_pykka_registry",
-        "killing",
         "name",
-        "parent",
         "ref",
-        "system",
-        "task",
         "waits_for",
     )
 
-    dispatcher: Dispatcher
     ref: EventRef[Any]
-    _entry: ClassEntry
     _end_reason: str
     _end_error: BaseException | None
     _end_hook: EndHook
 
     def __init__(self, actor: EventActor) -> None:
-        super().__init__(actor.mailbox)
+        super().__init__(actor.__class__, actor.mailbox)
         self.actor: Any = actor  # given up at the end, so that nothing keeps a dead actor in memory
-        self.actor_class = actor.__class__
-        self.system: ActorSystem | None = None
         self.context: ActorContext | None = None
-        self.parent: ActorCell | None = None
         self.name: str | None = None
-        self.task: Task[Any] | None = None
         self.waits_for: EventFuture[Any] | None = None
         self.in_pykka_registry = False
-        self.gate: threading.Lock | None = None
-        self._phase = NEW
-        self._halted = False
         self._ends = False
         self._suspended = 0
-        self.killing = False
         self._current: Any = None
-        self._then: Continuation | None = None
-        self.handling_since: float | None = None  # set while a message's coroutine, or a pool's handler, runs
         self._start_reply: EventFuture[Started] | None = None
         self._stop_requests: list[EventFuture[Any]] | None = None
         self._stopped_event: threading.Event | None = None
@@ -161,18 +117,6 @@ class Lifecycle(Mailbox):
     def ask_timeout_seconds(self) -> float | None:
         """How long an answer is waited for where the caller says nothing."""
         return None if self.system is None else self.system.ask_timeout_seconds
-
-    # Its turns
-
-    def _pause(self) -> None:
-        """Give the mailbox back, or have it run again at once if something waits."""
-        if self.queue and not self._halted:
-            self._execute(self)
-            return
-        self._scheduled.release()
-        # A sender that appended between the look and the release found the mailbox scheduled and left it to us.
-        if (self.system_queue or (self.queue and not self._halted)) and self._scheduled.acquire(False):
-            self._execute(self)
 
     # Start
 
@@ -258,101 +202,12 @@ class Lifecycle(Mailbox):
             self._log_failure(error)
             self._begin_end(ERROR, error, hook=None)
 
-    def cancel_task(self) -> None:
-        """Cancel the handler's or hook's task, if one runs. In the loop's thread."""
-        if self.task is not None:
-            self.task.cancel()
-
-    def abandon_task(self) -> Task[Any] | None:
-        """Go on as if the task, which swallowed its cancellation, had ended; return it. In the loop's thread."""
-        task = self.task
-        if task is None or task.done() or not self.killing:
-            return None
-        task.remove_done_callback(self.coroutine_ended)
-        self.handling_since = None
-        self._outcome(None, CancelledError())
-        if self._phase != ENDED:
-            self._execute(self)
-        return task
-
-    def give_up_task(self) -> None:
-        """Forget a task whose thread is taken away; the ``Kill`` in the system queue does the rest."""
-        self.task = self._then = None
-
     def _is_kill(self, error: BaseException) -> bool:
         return self.killing and isinstance(error, CancelledError)
 
     def _is_contained(self, error: BaseException) -> bool:
         """Tell whether this is only the actor's own failure: a supervised actor may not end the process (1.2.3)."""
         return self.parent is not None and not isinstance(error, KeyboardInterrupt)
-
-    def _call_through_gate(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a handler or hook; while it runs on a pool's thread, a kill may abandon the thread.
-
-        Raises:
-            Abandoned: that happened.
-        """
-        gate = self.gate
-        if gate is None:
-            return function(*args)
-        gate.release()
-        try:
-            result = function(*args)
-        except BaseException as error:
-            if gate.acquire(False):
-                raise
-            raise Abandoned from error
-        if gate.acquire(False):
-            return result
-        if type(result) is CoroutineType:
-            result.close()
-        raise Abandoned
-
-    # Coroutines
-
-    def _await(self, coroutine: Coroutine[Any, Any, Any], then: Continuation) -> None:
-        self._then = then
-        self.dispatcher.run_coroutine(self, coroutine if self.parent is None else _contained(coroutine))
-
-    def _await_or(self, result: Any, then: Continuation, *, done: bool = True) -> None:
-        """Go on with ``then`` after a coroutine, or now (if ``done``) when the hook was an ordinary function."""
-        if type(result) is CoroutineType:
-            self._await(result, then)
-        elif done:
-            then(result, None)
-
-    def coroutine_ended(self, task: Task[Any]) -> None:
-        """Take the outcome of the coroutine that the mailbox was held for, and let the dispatcher go on with it."""
-        if self.handling_since is not None:
-            assert self.system is not None
-            seconds = self.system.clock.monotonic() - self.handling_since
-            self.handling_since = None
-            self._count_handled(1, seconds, [seconds])
-        self.take_outcome(task)
-        if self.task is None and self._phase != ENDED:
-            self._execute(self)
-
-    def _count_handled(self, count: int, seconds: float, slow: list[float] | None) -> None:
-        counters = self._entry.counters
-        if self.gate is None:  # on a loop, whose thread is the only one that counts
-            counters.add_handled(count, seconds, slow)
-        else:
-            with counters.lock:
-                counters.add_handled(count, seconds, slow)
-
-    def take_outcome(self, task: Task[Any]) -> None:
-        """Answer, fail or go on with a hook, as the ended coroutine demands."""
-        if task.cancelled():
-            self._outcome(None, CancelledError())
-        elif (error := task.exception()) is not None:
-            self._outcome(None, error.error if isinstance(error, _ContainedExit) else error)
-        else:
-            self._outcome(task.result(), None)
-
-    def _outcome(self, result: Any, error: BaseException | None) -> None:
-        then, self._then, self.task = self._then, None, None
-        assert then is not None
-        then(result, error)
 
     # End
 

@@ -15,7 +15,7 @@ from .waits import dispatcher_loops, refuse_on_dispatcher_loop
 
 if TYPE_CHECKING:
     from .cell import ActorCell
-    from .lifecycle import Lifecycle
+    from .turns import Turns
 
 _logger = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ class LoopDispatcher:
         while ready and budget > 0:
             budget -= ready.popleft().run(throughput)
 
-    def run_coroutine(self, cell: Lifecycle, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def run_coroutine(self, cell: Turns, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Start a task for a handler's coroutine."""
         cell.task = task = self._loop.create_task(coroutine)
         task.add_done_callback(cell.coroutine_ended)
@@ -192,7 +192,7 @@ class LoopDispatcher:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._abandon, cell)
 
-    def _abandon(self, cell: Lifecycle) -> None:
+    def _abandon(self, cell: Turns) -> None:
         task = cell.abandon_task()
         if task is not None:
             self._abandoned.add(task)

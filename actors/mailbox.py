@@ -78,7 +78,7 @@ def is_control(item: Any) -> bool:
 
 
 class Mailbox:
-    """The queues of one actor. ``Lifecycle`` and ``ActorCell`` add what happens to the messages."""
+    """The queues of one actor. ``Turns``, ``Lifecycle`` and ``ActorCell`` add what happens to the messages."""
 
     __slots__ = ("_execute", "_room", "_scheduled", "closed", "queue", "spec", "system_queue")
 

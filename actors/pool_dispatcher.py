@@ -16,7 +16,7 @@ from .waits import refuse_on_dispatcher_loop, this_thread
 
 if TYPE_CHECKING:
     from .cell import ActorCell
-    from .lifecycle import Lifecycle
+    from .turns import Turns
 
 
 _logger = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class PoolDispatcher:
     def _is_surplus(self) -> bool:
         return len(self._threads) - self._waiting - len(self._abandoned) > self._max_threads
 
-    def run_coroutine(self, cell: Lifecycle, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def run_coroutine(self, cell: Turns, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Run a handler's coroutine to its end, on a loop of this thread."""
         gate = cell.gate
         assert gate is not None
