@@ -30,8 +30,11 @@ def speaks_against_host(attempt: Attempt) -> bool:
 
 
 def host_of(url: str) -> str:
-    """Return what has a breaker of its own: host and port, as they stand in a URL."""
-    return urlsplit(url).netloc.lower()
+    """Return what has a breaker of its own: host and port, as they stand in a URL; nothing for what is no URL."""
+    try:
+        return urlsplit(url).netloc.lower()
+    except ValueError:
+        return ""  # whoever would call it is refused by the sender, which says why
 
 
 class HostBreakers:

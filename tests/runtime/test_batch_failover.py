@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from callboard import JobRef, Reason, Runtime
 from tests.support.faulty_provider import FaultyProvider, Hold
+from tests.support.network import Network, Proxy
 
 from .batch_nodes import (
     PATIENCE_SECONDS,
@@ -112,3 +114,73 @@ async def require_replies(client: Runtime, refs: list[JobRef[str]]) -> None:
         assert f"2 words: prompt {number}" in await mine.result(PATIENCE_SECONDS)
         reasons = [row.reason for row in await mine.history()]
         assert reasons == [Reason.SPAWNED, Reason.CLAIMED, Reason.PARKED, Reason.CLAIMED, Reason.SUCCEEDED]
+
+
+@pytest.fixture
+def soon_deposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Depose leaders that are silent for 3 s, and not for 9."""
+    monkeypatch.setenv("CALLBOARD_LEADER_TRUST_WINDOW_SECONDS", "2")
+
+
+@pytest.mark.usefixtures("soon_deposed")
+def test_promise_8_a_leader_stopped_in_the_middle_of_the_results_stores_nothing_when_it_wakes(
+    database_url: str,
+) -> None:
+    hold = Hold(after_lines=ITEMS - 100)
+    with FaultyProvider() as server:
+        server.script("anthropic_results", hold)
+        with two_nodes(server, "tests.runtime.batch_process", database_url, "work") as nodes:
+            submit(database_url, server)
+            assert hold.reached.wait(PATIENCE_SECONDS)
+            eventually(lambda: len(moments(database_url)) == 1_000)
+            first = leader(database_url)
+            nodes[first].send_signal(signal.SIGSTOP)
+            eventually(lambda: ended(database_url))
+            [second] = NAMES - {first}
+            assert leader(database_url) == second
+            collected = moments(database_url)
+            hold.release()  # the rest of the results waits for it
+            nodes[first].send_signal(signal.SIGCONT)
+            kill(nodes[second])
+            eventually(lambda: leader(database_url) == first)  # it is awake, and leads in another term
+        assert len(server.batches.all()) == 1
+    assert moments(database_url) == collected
+    require_every_result(database_url, ITEMS)
+
+
+@pytest.mark.usefixtures("soon_deposed")
+@pytest.mark.parametrize("how", [Network.BLACKHOLE, Network.DEAF])
+async def test_promise_8_a_leader_cut_off_in_the_middle_of_the_results_is_followed_by_one_that_reads_the_rest(
+    database_url: str, how: Network
+) -> None:
+    hold = Hold(after_lines=ITEMS - 100)
+    module = "tests.runtime.batch_process"
+
+    async def true(condition: Callable[[], object]) -> None:
+        await asyncio.to_thread(eventually, condition)
+
+    with FaultyProvider() as server, ExitStack() as stack:
+        server.script("anthropic_results", hold)
+        async with Proxy(database_url) as proxy:
+            stack.enter_context(process(server, module, proxy.url, "work", name="one"))
+            await true(lambda: leader(database_url) == "one")
+            second = stack.enter_context(process(server, module, database_url, "work", name="two"))
+            await asyncio.to_thread(submit, database_url, server)
+            assert await asyncio.to_thread(hold.reached.wait, PATIENCE_SECONDS)
+            await true(lambda: len(moments(database_url)) == 1_000)
+            proxy.cut(how)
+            hold.release()  # it has the rest of the results now, and cannot store it
+            await true(lambda: ended(database_url))
+            assert leader(database_url) == "two"
+            collected = moments(database_url)
+            proxy.heal()
+            kill(second)
+            await true(lambda: leader(database_url) == "one")
+        assert len(server.batches.all()) == 1
+    assert moments(database_url) == collected
+    require_every_result(database_url, ITEMS)
+
+
+def submit(url: str, server: FaultyProvider) -> None:
+    with batch_process(url, server, "submit", "anthropic", str(ITEMS)) as submitter:
+        assert submitter.wait(PATIENCE_SECONDS) == 0

@@ -40,6 +40,7 @@ def test_what_speaks_against_a_host(attempt: Attempt, against: bool) -> None:
 def test_a_host_is_a_name_and_a_port() -> None:
     assert host_of("https://Example.com:8443/done?x=1") == "example.com:8443"
     assert host_of("https://[2606:4700::1111]/") == "[2606:4700::1111]"
+    assert host_of("https://[not an address/") == ""
 
 
 def test_after_so_many_failures_in_a_row_a_host_is_left_alone_and_no_other_one() -> None:
