@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, TypeAlias, assert_never
 
 from .actor import EventActor
 from .errors import StoreError
+from .job_store import JobStore
 from .jobs.types import AttemptKey, ClaimedJob, QueueDemand
-from .ports import AttemptKeeper, JobStore, Telemetry
+from .ports import AttemptKeeper, Telemetry
 from .running_jobs import RunningJobs
 
 _log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias, assert_never
 
 from .actor import EventActor
 from .errors import StoreError
-from .ports import JobStore
+from .job_store import JobStore
 from .waiters import Waiters
 
 _BATCH = 1000

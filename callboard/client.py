@@ -9,12 +9,13 @@ from uuid import UUID
 from callboard.actors.callbacks.attempts import CallbackState
 from callboard.actors.callbacks.types import CallbackRecord
 from callboard.actors.errors import ConfigurationError, JobNotFound, RuntimeStopped
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.definition import ConfiguredJob, JobDefinition
 from callboard.actors.jobs.ended import Ended
 from callboard.actors.jobs.limits import Limit, LimitScope
 from callboard.actors.jobs.spawning import Spawning
 from callboard.actors.jobs.types import Applied, JobFilter, JobRecord, NewJob, QueueControl, Spawned, StoreSummary
-from callboard.actors.ports import JobStore, Telemetry
+from callboard.actors.ports import Telemetry
 from callboard.actors.pulse import Pulse
 from callboard.actors.settings import check_queue_name
 from callboard.actors.waiters import Waiters

@@ -14,8 +14,8 @@ from callboard.actors.batches.ports import BatchStore
 from callboard.actors.batches.providers import Providers
 from callboard.actors.clock import Clock
 from callboard.actors.errors import StoreUnavailable
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.retention import Retention
-from callboard.actors.ports import JobStore
 from callboard.actors.schedules.scheduler import TURN_INTERVAL_SECONDS, Scheduler
 from callboard.actors.settings import Settings
 from callboard.persistence.stores import StoreParts

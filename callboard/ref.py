@@ -10,10 +10,10 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 from callboard.actors.errors import JobNotFound
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.ended import Ended
 from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import HistoryRow, JobRecord
-from callboard.actors.ports import JobStore
 from callboard.actors.pulse import Pulse
 
 R = TypeVar("R", covariant=True)

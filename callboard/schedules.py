@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from callboard.actors.errors import ConfigurationError
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.spawning import Spawnable, Spawning
-from callboard.actors.ports import JobStore
 from callboard.actors.schedules.calls import new_schedule
 from callboard.actors.schedules.types import Schedule, ScheduleRecord
 

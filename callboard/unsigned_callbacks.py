@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from callboard.actors.callbacks.attempts import CallbackState
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.definition import JobRegistry
-from callboard.actors.ports import JobStore
 
 _log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from typing import Final
 from callboard.actors.jobs.turn import DEFAULT_AGING_SECONDS
 
 from .completing import COMPLETE
-from .schema import UNFINISHED_SQL
+from .guards import UNFINISHED_SQL
 
 # A fresh insert: `ON CONFLICT DO NOTHING` covers the id (a repeated call), the unique key and the child's place.
 _INSERT = """

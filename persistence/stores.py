@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from callboard.actors.clock import Clock
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.turn import DEFAULT_AGING_SECONDS
-from callboard.actors.ports import AttemptKeeper, JobStore, LeaderLock, Telemetry, WakeUps
+from callboard.actors.ports import AttemptKeeper, LeaderLock, Telemetry, WakeUps
 from callboard.actors.settings import Settings
 
 from .leader_lock import PostgresLeaderLock

@@ -7,10 +7,10 @@ from typing import NamedTuple, TypeAlias, assert_never
 
 from callboard.actors.actor import EventActor
 from callboard.actors.errors import StoreError, ValueNotStorable
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.decide import Transition
 from callboard.actors.jobs.types import Applied, Refused
 from callboard.actors.outbox import Answer, Outbox
-from callboard.actors.ports import JobStore
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from typing import Final, NamedTuple, TypeAlias, assert_never
 import h11
 
 from callboard.actors.actor import EventActor
-from callboard.actors.ports import JobStore, Telemetry
+from callboard.actors.job_store import JobStore
+from callboard.actors.ports import Telemetry
 
 from .attempts import JITTER, Attempt, Verdict, judge
 from .hosts import HostBreakers, host_of

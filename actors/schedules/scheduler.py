@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from callboard.actors.ports import JobStore, Telemetry
+from callboard.actors.job_store import JobStore
+from callboard.actors.ports import Telemetry
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import click
 
 from callboard import BatchNotFound, BatchRecord, BatchResult, BatchStatus
-from callboard.actors.ports import JobStore
+from callboard.actors.job_store import JobStore
 
 from .command import Command, command, database_url_option, json_option
 from .errors import ExitCode

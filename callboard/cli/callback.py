@@ -9,7 +9,7 @@ import click
 
 from callboard.actors.callbacks.attempts import CallbackState
 from callboard.actors.callbacks.types import CallbackRecord
-from callboard.actors.ports import JobStore
+from callboard.actors.job_store import JobStore
 
 from .command import Command, command, database_url_option, json_option
 from .errors import ExitCode

@@ -8,11 +8,11 @@ from uuid import UUID
 import click
 
 from callboard import HistoryRow, JobFilter, JobNotFound, JobRecord, Status
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.identifier import uuid7
 from callboard.actors.jobs.spawning import Spawning
 from callboard.actors.jobs.state import WaitingOn
 from callboard.actors.jobs.types import Applied, JsonScalar, Refused
-from callboard.actors.ports import JobStore
 
 from .calls import configured, parse_arguments, parse_keywords, parse_metadata
 from .command import Command, command, database_url_option, import_option, json_option

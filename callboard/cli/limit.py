@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from callboard import ConfigurationError, Limit, LimitScope
-from callboard.actors.ports import JobStore
+from callboard.actors.job_store import JobStore
 
 from .command import Command, command, database_url_option, json_option
 from .errors import ExitCode

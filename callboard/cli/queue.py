@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from callboard import StoreSummary
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.controls import Controls
 from callboard.actors.jobs.limits import LimitScope
 from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import QueueControl
-from callboard.actors.ports import JobStore
 from callboard.actors.settings import check_queue_name
 
 from .command import Command, command, database_url_option, json_option

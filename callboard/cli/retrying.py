@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from callboard import JobFilter, JobRecord, Status
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.state import WaitingOn
 from callboard.actors.jobs.types import NewJob
-from callboard.actors.ports import JobStore
 
 UNENDED: Final = tuple(status for status in Status if not status.is_terminal)
 """A retry is asked for, so the job that has ended, and whatever its key spans, does not keep its copy out."""

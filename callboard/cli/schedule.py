@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 import click
 
 from callboard import ConfigurationError, Misfire, Schedule, ScheduleRecord
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.identifier import uuid7
 from callboard.actors.jobs.spawning import Spawning
-from callboard.actors.ports import JobStore
 from callboard.actors.schedules.calls import new_schedule
 
 from .calls import configured, parse_arguments, parse_keywords

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from callboard import Settings
-from callboard.actors.ports import JobStore, NoTelemetry
+from callboard.actors.job_store import JobStore
+from callboard.actors.ports import NoTelemetry
 from callboard.persistence import stores
 
 T = TypeVar("T")

@@ -8,7 +8,8 @@ from contextlib import ExitStack
 import pytest
 
 from callboard.actors.clock import SystemClock
-from callboard.actors.ports import JobStore, NoTelemetry
+from callboard.actors.job_store import JobStore
+from callboard.actors.ports import NoTelemetry
 from callboard.actors.settings import Settings
 from callboard.persistence import stores
 from callboard.persistence.stores import StoreParts

@@ -7,11 +7,11 @@ from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.decide import Event, Policy, Transition, decide
 from callboard.actors.jobs.identifier import uuid7
 from callboard.actors.jobs.state import EDGES, Status
 from callboard.actors.jobs.types import Applied, ClaimedJob, JobRecord, NewJob, QueueDemand
-from callboard.actors.ports import JobStore
 
 ERROR = {"type": "ValueError", "message": "no", "traceback": None}
 LONG_AGO = -1.0

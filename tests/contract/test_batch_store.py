@@ -11,9 +11,9 @@ from callboard.actors.batches.provider import Phase, ProviderBatch
 from callboard.actors.batches.state import BatchStatus, ItemStatus
 from callboard.actors.batches.types import BatchNote, NewBatch, NewItem, Outcome, Stray
 from callboard.actors.errors import StaleTerm
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.identifier import uuid7
 from callboard.actors.jobs.retention import Pruned, Retention
-from callboard.actors.ports import JobStore
 
 from .support import LONG_AGO
 

@@ -8,9 +8,9 @@ import pytest
 
 from callboard.actors.callbacks.attempts import Attempt, CallbackOutcome, CallbackState, Verdict, judge
 from callboard.actors.callbacks.types import DueCallback
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.decide import Policy, Succeed
 from callboard.actors.jobs.retention import Retention
-from callboard.actors.ports import JobStore
 
 from .support import LONG_AGO, applied, outcome, record, running, spawned
 

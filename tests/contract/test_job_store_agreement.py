@@ -13,6 +13,7 @@ import pytest
 
 from callboard.actors.clock import SystemClock
 from callboard.actors.errors import DuplicateJob, InvalidTransition, QueueFull, StaleAttempt
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.decide import (
     Cancel,
     Event,
@@ -28,7 +29,7 @@ from callboard.actors.jobs.decide import (
 from callboard.actors.jobs.limits import Limit, LimitScope
 from callboard.actors.jobs.state import UNFINISHED, Status, WaitingOn
 from callboard.actors.jobs.types import AttemptKey, JobFilter, NewJob, OnConflict, QueueDemand
-from callboard.actors.ports import JobStore, NoTelemetry
+from callboard.actors.ports import NoTelemetry
 from callboard.actors.settings import Settings
 from callboard.persistence.memory_store import MemoryStore
 from callboard.persistence.postgres_store import PostgresStore

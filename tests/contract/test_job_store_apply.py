@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from callboard.actors.errors import StaleAttempt, ValueNotStorable
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.decide import Cancel, Event, Fail, Park, Policy, Release, Snooze, Succeed, UnknownKind
 from callboard.actors.jobs.state import Reason, Status, WaitingOn
 from callboard.actors.jobs.types import Applied, AttemptKey, ClaimedJob, Refused
-from callboard.actors.ports import JobStore
 
 from .support import ERROR, LONG_AGO, applied, claimed, new_job, outcome, record, running, spawned, statuses
 

@@ -10,11 +10,11 @@ from uuid import UUID
 import pytest
 
 from callboard.actors.errors import ValueNotStorable
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.decide import Fail, Park, Policy, Snooze, SoftStop, Succeed
 from callboard.actors.jobs.state import Reason, Status, WaitingOn
 from callboard.actors.jobs.turn import DEFAULT_AGING_SECONDS
 from callboard.actors.jobs.types import AttemptKey, JobFilter, QueueDemand, Refused, Rescued
-from callboard.actors.ports import JobStore
 
 from .support import ERROR, LONG_AGO, applied, claimed, new_job, outcome, record, running, spawned, statuses
 

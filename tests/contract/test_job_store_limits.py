@@ -8,11 +8,11 @@ from collections import Counter
 import pytest
 
 from callboard.actors.errors import ConfigurationError, QueueFull
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.decide import Fail, Park, Policy, Snooze, Succeed
 from callboard.actors.jobs.limits import Limit, LimitScope
 from callboard.actors.jobs.state import Status, WaitingOn
 from callboard.actors.jobs.types import ClaimedJob, JobFilter, QueueDemand
-from callboard.actors.ports import JobStore
 from callboard.persistence.stores import StoreParts
 
 from .support import ERROR, LONG_AGO, applied, claimed, new_job, outcome, record, spawned

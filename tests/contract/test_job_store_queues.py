@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from callboard.actors.errors import QueueFull
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.decide import Succeed
 from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import AttemptKey, QueueDemand
-from callboard.actors.ports import JobStore
 
 from .support import applied, claimed, new_job, outcome, record, running, spawned
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.decide import Fail, Succeed
 from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import JobFilter, StatusCount
-from callboard.actors.ports import JobStore
 
 from .support import ERROR, applied, claimed, new_job, outcome, record, running, spawned
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.decide import Fail, Park, Succeed
 from callboard.actors.jobs.retention import Pruned, Retention
 from callboard.actors.jobs.state import Status, WaitingOn
 from callboard.actors.jobs.types import AttemptKey, JobFilter
-from callboard.actors.ports import JobStore
 
 from .support import ERROR, applied, new_job, outcome, record, running, spawned
 

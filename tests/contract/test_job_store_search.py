@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.decide import Fail, Succeed
 from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import JobFilter
-from callboard.actors.ports import JobStore
 
 from .support import applied, new_job, outcome, record, running, spawned
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from callboard.actors.errors import StaleAttempt, ValueNotStorable
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.decide import Snooze, Succeed
 from callboard.actors.jobs.state import Reason, Status
 from callboard.actors.jobs.types import AttemptKey, JobFilter, Spawned
-from callboard.actors.ports import JobStore
 
 from .support import applied, claimed, new_job, outcome, record, running, spawned, statuses
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from callboard.actors.errors import DuplicateJob
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.decide import Fail, Park, Succeed
 from callboard.actors.jobs.state import UNFINISHED, Status, WaitingOn
 from callboard.actors.jobs.types import AttemptKey, JobFilter, NewJob, OnConflict, Spawned
-from callboard.actors.ports import JobStore
 
 from .support import ERROR, applied, claimed, new_job, outcome, record, running
 

@@ -9,12 +9,12 @@ from callboard.actors.batches.provider import BatchLimits, Phase, ProviderBatch
 from callboard.actors.batches.state import BatchStatus, ItemStatus
 from callboard.actors.batches.types import Outcome
 from callboard.actors.errors import StaleAttempt, StaleTerm
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.decide import Fail, Park, Policy, Succeed
 from callboard.actors.jobs.identifier import uuid7
 from callboard.actors.jobs.retention import Retention
 from callboard.actors.jobs.state import Reason, Status, WaitingOn
 from callboard.actors.jobs.types import AttemptKey, ClaimedJob, JobFilter, RequestsWaiting
-from callboard.actors.ports import JobStore
 
 from .support import ERROR, LONG_AGO, applied, claimed, outcome, record, running
 

@@ -13,8 +13,9 @@ import pytest
 
 from callboard import ConfigurationError
 from callboard.actors.errors import StaleTerm
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.types import JobFilter
-from callboard.actors.ports import JobStore, NoTelemetry
+from callboard.actors.ports import NoTelemetry
 from callboard.actors.schedules.firing import Misfire, tick_job_id
 from callboard.actors.schedules.types import NewSchedule, Schedule, ScheduleRecord, ScheduleSource
 from callboard.actors.settings import Settings

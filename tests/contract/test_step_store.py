@@ -3,11 +3,11 @@
 import pytest
 
 from callboard.actors.errors import StaleAttempt
+from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.decide import Fail, Policy, Snooze, Succeed
 from callboard.actors.jobs.identifier import uuid7
 from callboard.actors.jobs.retention import Retention
 from callboard.actors.jobs.types import AttemptKey, ClaimedJob
-from callboard.actors.ports import JobStore
 
 from .support import ERROR, LONG_AGO, applied, claimed, outcome, running
 

@@ -17,18 +17,17 @@ from psycopg import errors as pg
 from callboard.actors.jobs.identifier import uuid7
 from callboard.actors.jobs.state import EDGES, TERMINAL, Reason, Status
 from callboard.persistence.engine import make_sync_engine
-from callboard.persistence.migrate import migration_sql
-from callboard.persistence.schema import (
+from callboard.persistence.guards import (
     batch_status_check,
     edge_check,
     forbidden_batch_change,
     forbidden_change,
     item_status_check,
-    metadata,
-    owed_callback,
     reason_check,
     status_check,
 )
+from callboard.persistence.migrate import migration_sql
+from callboard.persistence.schema import metadata, owed_callback
 
 Connection = psycopg.Connection[Any]
 
