@@ -228,5 +228,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse: older workers find no jobs of dead nodes without the index of leases."""
+    """Refuse: older workers know no claims, and the running jobs of newer ones would be found by reading all jobs."""
     raise NotImplementedError("the layout is not undone: restore a backup of before")
