@@ -25,6 +25,8 @@ REQUEST_LIMITS: Final = 3
 """A submission takes at most so many times the timeout of one request: an upload, a creation, and some slack."""
 GRACE_LIMITS: Final = 5
 """After so many of them nothing of a submission is under way any more, and somebody else looks after it."""
+UPLOAD_BYTES_PER_SECOND: Final = 250_000
+"""A submission may take longer by what its bytes take at this rate. One that carries nothing is given up sooner."""
 CLOCK_SKEW: Final = timedelta(minutes=10)
 """So much a provider's clock may differ from the database's."""
 
@@ -51,12 +53,12 @@ class Submission:
 
     @property
     def limit_seconds(self) -> float:
-        """How long a submission may take."""
+        """How long a submission may take, apart from the time that many bytes take."""
         return REQUEST_LIMITS * self.request_timeout_seconds
 
     @property
     def grace_seconds(self) -> float:
-        """How long others keep off."""
+        """How long others keep off, unless a large submission says more."""
         return GRACE_LIMITS * self.request_timeout_seconds
 
     async def send(
@@ -69,13 +71,18 @@ class Submission:
             ``submitting`` still (it has not).
         """
         requests = await self.store.requests(batch.id)
+        upload_seconds = sum(len(request.params) for request in requests) / UPLOAD_BYTES_PER_SECOND
+        limit_seconds = self.limit_seconds + upload_seconds
+        if upload_seconds > self.request_timeout_seconds:  # others would take it for lost
+            longer = BatchNote(next_poll_seconds=self.grace_seconds + upload_seconds, failures=batch.failures)
+            await self.store.note(batch.id, longer, term=fence())
         try:
             try:
-                async with asyncio.timeout(self.limit_seconds):
+                async with asyncio.timeout(limit_seconds):
                     answer = await provider.submit(reference(batch.id), requests, batch.endpoint)
             except TimeoutError:
                 raise ProviderFailure(
-                    f"no answer within {self.limit_seconds:g} s", kind=FailureKind.PASSING, in_doubt=True
+                    f"no answer within {limit_seconds:g} s", kind=FailureKind.PASSING, in_doubt=True
                 ) from None
         except ProviderFailure as failure:
             await self._failed(batch, failure, fence)

@@ -10,10 +10,13 @@ from uuid import UUID
 import pytest
 
 from callboard.actors.batches.provider import ProviderBatch
+from callboard.actors.batches.requests import validate
 from callboard.actors.batches.state import BatchStatus, ItemStatus
-from callboard.actors.batches.types import Collected, Outcome
+from callboard.actors.batches.submitting import UPLOAD_BYTES_PER_SECOND, Submission
+from callboard.actors.batches.types import BatchRequest, Collected, NewBatch, Outcome
 from callboard.actors.breaker import BreakerState
 from callboard.actors.errors import ConfigurationError, InvalidBatch, StoreUnavailable
+from callboard.actors.jobs.identifier import uuid7
 from tests.actors.batches.conftest import Bench, requests
 from tests.support.faulty_provider import Hold, edited, lines, lost, refused, unserved
 from tests.support.waiting import settle
@@ -358,6 +361,27 @@ async def test_B13_a_submission_that_never_arrived_is_submitted_again_once(bench
     assert (await bench.get(batch_id)).submissions == 2
     assert (await bench.get(other)).status is BatchStatus.COMPLETED
     assert bench.server.count(f"{provider}_create") == 3
+
+
+async def test_B13_a_large_submission_has_the_time_that_it_takes_and_others_keep_off(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = await bench.providers.get("anthropic")
+    submission = Submission(bench.store, request_timeout_seconds=0.05)
+    large = BatchRequest("item 0", {"messages": [{"content": "x" * 10 * UPLOAD_BYTES_PER_SECOND}]})
+    new = NewBatch(uuid7(), "anthropic", None, tuple(validate([large])))
+    await bench.store.record(new, grace_seconds=submission.grace_seconds, actor="test")
+    honest, due = provider.submit, []
+
+    async def slow(*arguments: Any) -> ProviderBatch:
+        await asyncio.sleep(2 * submission.grace_seconds)
+        due.extend(await bench.store.due(limit=None))
+        return await honest(*arguments)
+
+    monkeypatch.setattr(provider, "submit", slow)
+    assert await submission.send(provider, await bench.get(new.id)) is None
+    assert due == []
+    assert (await bench.get(new.id)).status is BatchStatus.RUNNING
 
 
 async def test_a_batch_of_somebody_elses_of_the_same_size_is_not_taken_for_ours(bench: Bench) -> None:
