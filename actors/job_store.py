@@ -148,6 +148,8 @@ class JobStore(Protocol):
         limit: int,
         retry_delay_seconds: Callable[[int], float],
         alive: Collection[AttemptKey] = (),
+        only_nodes: Sequence[str] | None = None,
+        server_up_seconds: float = 0.0,
     ) -> list[Rescued]:
         """Take back jobs whose lease has expired, and end waiting ones whose deadline has passed.
 
@@ -159,6 +161,9 @@ class JobStore(Protocol):
             limit: rows of one sweep.
             retry_delay_seconds: from the attempt number to the drawn delay.
             alive: attempts that the caller knows to run, whatever their leases say: they are left out.
+            only_nodes: nodes that are dead for certain: only what they ran is taken back. None is everybody's.
+            server_up_seconds: unless there are such nodes, nothing happens before the server has run for so long: its
+                restart kept everybody from renewing.
         """
 
     async def expire_leases(self, nodes: Sequence[str]) -> int:

@@ -21,6 +21,7 @@ from callboard.actors.jobs.decide import Policy
 from callboard.actors.jobs.definition import JobRegistry
 from callboard.actors.jobs.environment import JobEnvironment
 from callboard.actors.jobs.messages import StopAttempt, StopCause
+from callboard.actors.jobs.renewal_grace import renewal_grace_seconds, taking_back_begins
 from callboard.actors.jobs.spawning import Spawnable, Spawning
 from callboard.actors.jobs.state import Reason
 from callboard.actors.jobs.supervisor import StartJob
@@ -43,10 +44,6 @@ from .unsigned_callbacks import warn_of_unsigned_callbacks
 _log = logging.getLogger(__name__)
 
 RESCUE_BATCH = 500
-RENEWALS_FIRST = 2 / 3
-"""For this part of a lease nobody is rescued after an outage of the database; renewals come each third of a lease."""
-RECONNECT_SECONDS = 3.0
-"""And for so long at least: who was just connecting when the network came back notices it only then."""
 LAST_WRITES_SECONDS = 10.0
 """How long a stop waits, after the last function has ended, for the database to take the last transitions."""
 LAST_CLAIM_SECONDS = 1.0
@@ -101,7 +98,8 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._clock = clock
         self._start_job: StartJob
-        self._rescue_after = clock.monotonic()
+        self._contact_at: float | None = None
+        self._failed_at: float | None = None
         self._cancelled_early: dict[UUID, None] = {}
         self._in_haste = False
         self._progress = ProgressBoard()
@@ -358,7 +356,12 @@ class Worker:
 
     async def rescue(self) -> None:
         """Take back what no lease holds any more, unless the living may just not have been able to renew theirs."""
-        if self._clock.monotonic() < self._rescue_after:
+        now, lease_seconds = self._clock.monotonic(), self._settings.lease_seconds
+        if self._contact_at is None:
+            self._contact_at = now  # the store has just been opened
+        in_grace = now < taking_back_begins(self._contact_at, self._failed_at, lease_seconds)
+        ended_nodes = self._ended_nodes
+        if in_grace and not ended_nodes:
             return
         try:
             await self._end_leases_of_ended()
@@ -368,11 +371,12 @@ class Worker:
                 policy=self.policy,
                 limit=RESCUE_BATCH,
                 retry_delay_seconds=lambda attempt: next_delay_seconds(self.retry, attempt),
+                only_nodes=ended_nodes if in_grace else None,
+                server_up_seconds=renewal_grace_seconds(lease_seconds),
             )
         except StoreUnavailable:
             # Nobody could renew either. When the database is back, the living get the time to do so first.
-            pause = max(self._settings.lease_seconds * RENEWALS_FIRST, RECONNECT_SECONDS)
-            self._rescue_after = self._clock.monotonic() + pause
+            self._failed_at = self._clock.monotonic()
             raise
         for job in rescued:
             self._telemetry.job_rescued(job.reason)

@@ -48,6 +48,7 @@ SELECT job.id, job.kind, job.queue, job.status, job.token, job.attempt, job.max_
 FROM {claimed} AS listed JOIN {jobs} AS job ON job.id = listed.job_id
 WHERE listed.lease_expires_at < now() AND listed.number = ANY(CAST([numbers bigint] AS bigint[]))
     AND job.newest_history = listed.number AND job.status = 'running' AND job.lease_expires_at < now()
+    AND (CAST(:everybody AS boolean) OR listed.node = ANY(CAST([nodes text] AS text[])))
 ORDER BY job.lease_expires_at LIMIT CAST(:limit AS integer)
 FOR NO KEY UPDATE OF job SKIP LOCKED
 """

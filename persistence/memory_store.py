@@ -397,11 +397,17 @@ class MemoryStore:
         limit: int,
         retry_delay_seconds: Callable[[int], float],
         alive: Collection[AttemptKey] = (),
+        only_nodes: Sequence[str] | None = None,
+        server_up_seconds: float = 0.0,  # noqa: ARG002 - there is no server
     ) -> list[Rescued]:
         """Take back jobs whose lease has expired, and end waiting ones whose deadline has passed."""
         now = self._clock.now()
         rescued = []
-        expired = [job for job in self._jobs.values() if needs_rescue(job, now)]
+        expired = [
+            job
+            for job in self._jobs.values()
+            if needs_rescue(job, now) and (only_nodes is None or job.node in only_nodes)
+        ]
         for job in [job for job in expired if AttemptKey(job.id, job.token) not in alive][:limit]:
             event = LeaseExpire(retry_delay_seconds(job.attempt)) if job.status is Status.RUNNING else DeadlinePass()
             change = decide(job, event, policy, now)

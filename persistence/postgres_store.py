@@ -359,6 +359,8 @@ class PostgresStore:
         limit: int,
         retry_delay_seconds: Callable[[int], float],
         alive: Collection[AttemptKey] = (),
+        only_nodes: Sequence[str] | None = None,
+        server_up_seconds: float = 0.0,
     ) -> list[Rescued]:
         """Take back jobs whose lease has expired, and end waiting ones whose deadline has passed."""
         return await self._native(
@@ -373,6 +375,8 @@ class PostgresStore:
                 limit=limit,
                 retry_delay_seconds=retry_delay_seconds,
                 alive=alive,
+                only_nodes=only_nodes,
+                server_up_seconds=server_up_seconds,
             ),
         )
 

@@ -54,11 +54,15 @@ async def sweep(
     limit: int,
     retry_delay_seconds: Callable[[int], float],
     alive: Collection[AttemptKey],
+    only_nodes: Sequence[str] | None,
+    server_up_seconds: float,
 ) -> list[Rescued]:
     """Rescue up to ``limit`` jobs in one transaction. Rows that another node's sweep holds are left to it."""
+    if only_nodes is None and not await _server_is_up(connection, server_up_seconds):
+        return []
     claims = await settle(connection, leases)
     async with connection.transaction():
-        found = await _candidates(connection, sql, leases, claims, limit + len(alive))
+        found = await _candidates(connection, sql, leases, claims, limit + len(alive), only_nodes)
         candidates = [job for job in found if AttemptKey(job.id, job.token) not in alive][:limit]
         decided = [(job, _decide(job, policy, retry_delay_seconds)) for job in candidates]
         chosen = [(job, transition) for job, transition in decided if transition is not None]
@@ -98,6 +102,13 @@ async def settle(connection: psycopg.AsyncConnection[Any], leases: LeaseStatemen
         after = (after_lease, number)
 
 
+async def _server_is_up(connection: psycopg.AsyncConnection[Any], seconds: float) -> bool:
+    """Tell whether the server has run for so long: then everybody could have renewed their leases."""
+    statement = "SELECT clock_timestamp() - pg_postmaster_start_time() >= make_interval(secs => %s)"
+    [(is_up,)] = await (await connection.execute(statement, [seconds])).fetchall()
+    return bool(is_up)
+
+
 async def expire(connection: psycopg.AsyncConnection[Any], leases: LeaseStatements, nodes: Sequence[str]) -> int:
     """End the leases of dead nodes; returns how many jobs had one."""
     parameters = {"nodes": text_array(nodes)}
@@ -113,12 +124,14 @@ async def _candidates(
     leases: LeaseStatements,
     claims: Collection[int],
     limit: int,
+    only_nodes: Sequence[str] | None,
 ) -> list[Candidate]:
     rows: list[tuple[Any, ...]] = []
     if claims:
-        parameters = {"numbers": plain_array(map(str, claims)), "limit": limit}
+        nodes = {"everybody": only_nodes is None, "nodes": text_array(only_nodes or ())}
+        parameters = {"numbers": plain_array(map(str, claims)), "limit": limit, **nodes}
         rows += await (await connection.execute(leases.expired.native, parameters)).fetchall()
-    if limit > len(rows):
+    if limit > len(rows) and only_nodes is None:
         cursor = await connection.execute(sql.overdue.native, {"limit": limit - len(rows)})
         rows += await cursor.fetchall()
     return [Candidate._make(row)._replace(status=Status(row[3])) for row in rows]

@@ -232,6 +232,25 @@ async def test_what_a_dead_node_still_writes_is_refused(store: JobStore) -> None
     assert await store.renew([AttemptKey(job.id, job.token)], lease_seconds=60) == [AttemptKey(job.id, job.token)]
 
 
+async def test_only_what_dead_nodes_ran_is_taken_back_where_they_are_named(store: JobStore) -> None:
+    await spawned(store, 2, max_attempts=2)
+    by_node = {
+        node: (await store.claim([QueueDemand("default", 1)], node=node, lease_seconds=LONG_AGO))[0].id
+        for node in ("dead", "silent")
+    }
+    await spawned(store, deadline_seconds=LONG_AGO)
+    rescued = await store.rescue(
+        actor="node:b",
+        policy=Policy(),
+        limit=9,
+        retry_delay_seconds=lambda attempt: 0.0,
+        only_nodes=["dead", "of which nothing ran"],
+        server_up_seconds=1e6,
+    )
+    assert [one.job_id for one in rescued] == [by_node["dead"]]
+    assert len(await rescue(store)) == 2
+
+
 async def test_a_renewed_lease_is_longer_and_the_lost_ones_come_back(store: JobStore) -> None:
     mine, stolen, gone = [await running(store, max_attempts=3, lease=LONG_AGO) for _ in range(3)]
     keys = [AttemptKey(job.id, job.token) for job in (mine, stolen, gone)]

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -14,7 +15,7 @@ import pytest
 
 from callboard.actors.jobs.decide import Policy, Succeed
 from callboard.actors.jobs.identifier import uuid7
-from callboard.actors.jobs.types import AttemptKey, ClaimedJob
+from callboard.actors.jobs.types import AttemptKey, ClaimedJob, QueueDemand
 from callboard.actors.ports import NoTelemetry
 from callboard.actors.settings import Settings
 from callboard.persistence import leases, stores
@@ -309,3 +310,17 @@ async def test_the_memory_keeper_renews_with_each_beat(clock: FakeClock) -> None
     [rescued] = await parts.store.rescue(actor="b", policy=Policy(), limit=9, retry_delay_seconds=lambda attempt: 0)
     assert rescued.job_id == kept.id
     parts.keeper.stop()
+
+
+async def test_nothing_is_taken_back_before_the_server_has_run_for_a_while(database_url: str) -> None:
+    """Its restart kept everybody from renewing."""
+    parts = stores.postgres(Settings(database_url=database_url, pg_pool_size=2), NoTelemetry())
+    await parts.store.open()
+    try:
+        await spawned(parts.store)
+        await parts.store.claim([QueueDemand("default", 1)], node="a", lease_seconds=LONG_AGO)
+        rescue = partial(parts.store.rescue, actor="b", policy=Policy(), limit=9, retry_delay_seconds=lambda _: 0.0)
+        assert await rescue(server_up_seconds=1e6) == []
+        assert len(await rescue(server_up_seconds=0.001)) == 1
+    finally:
+        await parts.store.close()

@@ -131,7 +131,7 @@ def test_no_hot_statement_reads_more_than_its_jobs(connection: Connection) -> No
         "wake": (sql.wake_parents, ids),
         "due": (leases.due, {"after": "-infinity", "number": 0, "limit": BATCH}),
         "settle": (leases.settle, claims),
-        "expired": (leases.expired, claims | {"limit": BATCH}),
+        "expired": (leases.expired, claims | {"limit": BATCH, "everybody": True, "nodes": "{}"}),
         "overdue": (sql.overdue, {"limit": BATCH}),
     }
     for name, (statement, parameters) in statements.items():
