@@ -72,10 +72,9 @@ class RunningJobs:
 
     def remove(self, claimed: ClaimedJob) -> None:
         """Record that an attempt's last transition is committed (or not ours any more); frees its slot."""
-        attempt = self._newest.pop(claimed.id)
-        if attempt[0] != claimed.token:
-            self._newest[claimed.id] = attempt
-            del self._taken_over[AttemptKey(claimed.id, claimed.token)]
+        # Either may end first: the newer one has not to wait until the older one has noticed that it is lost.
+        if not self._taken_over or self._taken_over.pop(AttemptKey(claimed.id, claimed.token), None) is None:
+            del self._newest[claimed.id]
         self._kinds[claimed.kind] -= 1
         self.slots.free(claimed.queue)
         if not self._newest and not self._taken_over:

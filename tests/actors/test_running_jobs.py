@@ -65,6 +65,20 @@ def test_an_older_attempt_that_ends_leaves_the_newer_one(running: RunningJobs) -
     assert newer.messages == [STOP]
 
 
+def test_an_older_attempt_may_end_after_the_newer_one(running: RunningJobs) -> None:
+    older = Handle()
+    running.add(claimed(token=7), older)
+    running.add(claimed(token=8), Handle())
+    running.remove(claimed(token=8))
+    assert running.attempts() == {AttemptKey(JOB_ID, 7)}
+    assert not running.stop_job(JOB_ID, STOP)
+    running.stop_all(STOP)
+    assert older.messages[-1] == STOP
+    running.remove(claimed(token=7))
+    assert len(running) == 0
+    assert running.slots.used["default"] == 0
+
+
 def test_a_job_that_does_not_run_here_is_not_stopped(running: RunningJobs) -> None:
     assert not running.stop_job(JOB_ID, STOP)
 
