@@ -27,6 +27,7 @@ LOCK_TIMEOUT_SECONDS: Final = 5.0
 """How long a migration waits for a lock before it lets everybody else go first."""
 LOCK_ROUNDS: Final = 6
 """How often it tries to get them all."""
+_LOST_A_LOCK: Final = (pg.LockNotAvailable.sqlstate, pg.DeadlockDetected.sqlstate)
 
 _VERSION_TABLE: Final = "schema_version"
 
@@ -62,7 +63,7 @@ def migrate(url: str, *, schema: str = "callboard") -> None:
         require_server(connection)
         connection.rollback()
         patience = Retrying(
-            retry=retry_if_exception(_lock_not_available),
+            retry=retry_if_exception(_lost_a_lock),
             wait=wait_random_exponential(max=5),
             stop=stop_after_attempt(LOCK_ROUNDS),
             before_sleep=lambda _: connection.rollback(),
@@ -83,8 +84,8 @@ def _upgrade(connection: sa.Connection, schema: str) -> None:
     connection.commit()
 
 
-def _lock_not_available(error: BaseException) -> bool:
-    return isinstance(error, sa.exc.DBAPIError) and sqlstate(error.orig or error) == pg.LockNotAvailable.sqlstate
+def _lost_a_lock(error: BaseException) -> bool:
+    return isinstance(error, sa.exc.DBAPIError) and sqlstate(error.orig or error) in _LOST_A_LOCK
 
 
 def migration_sql(*, schema: str = "callboard") -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
 
+from callboard.actors.errors import StoreUnavailable
 from callboard.actors.jobs.decide import Policy
 from callboard.actors.jobs.identifier import uuid7
 from callboard.actors.jobs.state import Status
@@ -132,3 +135,41 @@ def test_what_others_built_on_the_table_stops_the_migration(old_database_url: st
         assert connection.execute("SELECT version_num FROM callboard.schema_version").fetchone() == (
             module.REVISIONS[-1],
         )
+
+
+_BLOCKED_BY = """
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND %s = ANY(pg_blocking_pids(pid))
+"""
+
+
+def test_whoever_reads_the_tables_in_another_order_is_no_end_of_the_migration(old_database_url: str) -> None:
+    """As a leader does that looks for requests and their jobs: each has what the other one wants."""
+    with (
+        psycopg.connect(old_database_url) as connection,
+        psycopg.connect(old_database_url, autocommit=True) as onlooker,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        connection.execute("SELECT FROM callboard.llm_requests")
+        migration = pool.submit(migrate, old_database_url)
+        while onlooker.execute(_BLOCKED_BY, [connection.info.backend_pid]).fetchone() == (0,):
+            assert not migration.done()
+        with contextlib.suppress(psycopg.errors.DeadlockDetected):
+            connection.execute("SELECT FROM callboard.jobs")
+        connection.rollback()
+        migration.result(timeout=30)
+        assert connection.execute("SELECT version_num FROM callboard.schema_version").fetchone() == (
+            module.REVISIONS[-1],
+        )
+
+
+def test_nothing_is_copied_before_all_locks_are_held(old_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each round would copy all jobs again, and give up at the end."""
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(module, "LOCK_ROUNDS", 1)
+    with psycopg.connect(old_database_url) as connection:
+        for table in ("job_steps", "llm_requests", "history_batches"):
+            connection.execute(f"SELECT FROM callboard.{table}".encode())
+            with pytest.raises(StoreUnavailable) as refused:
+                migrate(old_database_url)
+            assert "LOCK TABLE" in str(refused.value.__cause__)
+            connection.rollback()

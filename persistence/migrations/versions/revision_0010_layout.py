@@ -13,9 +13,10 @@ branch_labels = None
 depends_on = None
 
 # Without per cent signs and colons, as in 0002. The order of columns needs another table. Whoever uses this one is kept
-# out from here on, so that nothing is written to what is being copied.
+# out from here on, so that nothing is written to what is being copied. All that is changed below is locked now, before
+# the work: a statement that read one of the others first would wait for the jobs, and this for it, when all is copied.
 _TABLE = """
-LOCK TABLE {schema}.jobs IN ACCESS EXCLUSIVE MODE;
+LOCK TABLE {schema}.jobs, {schema}.job_steps, {schema}.llm_requests, {schema}.history_batches IN ACCESS EXCLUSIVE MODE;
 ALTER TABLE {schema}.jobs RENAME TO jobs_before;
 
 CREATE TABLE {schema}.jobs (
