@@ -78,7 +78,7 @@ CREATE TABLE {schema}.jobs (
         CASE WHEN status = 'pending' AND waiting_on IS NULL THEN (turn IS NULL) = delayed
              ELSE turn IS NULL AND NOT delayed END)
 ) WITH (
-    fillfactor = 40,
+    fillfactor = 28,
     autovacuum_vacuum_scale_factor = 0.02,
     autovacuum_vacuum_threshold = 2000,
     autovacuum_vacuum_insert_scale_factor = 0.1,
