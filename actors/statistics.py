@@ -46,9 +46,9 @@ class ClassCounters:
     def add_handled(self, count: int, seconds: float, slow: list[float] | None) -> None:
         """Count messages and the time they took together; ``slow`` are those too slow for the first bucket."""
         self.handler_seconds += seconds
-        self.buckets[0] += count
+        # None may go down, not even for a moment: a snapshot by another thread would show a counter that was reset.
+        self.buckets[0] += count - len(slow or ())
         for each in slow or ():
-            self.buckets[0] -= 1
             self.buckets[bisect_left(HANDLER_SECONDS_BUCKETS, each)] += 1
 
 

@@ -26,8 +26,8 @@ class EventLoopExecutor:
     def start(self, call: Call, on_start: OnStart, on_finish: OnFinish) -> EventLoopExecution:
         """Run a call now. On the loop's thread only."""
         execution = EventLoopExecution(self, on_finish, call.definition.kind)
+        on_start()  # first: an eager task may have ended when `create_task` returns, and nobody is left to hear of it
         execution.task = self._loop.create_task(execution.run(call))
-        on_start()
         return execution
 
     @property

@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
@@ -44,6 +46,25 @@ async def test_a_coroutine_runs_on_the_loop_and_its_result_comes_back(executor: 
     _, ears = start(executor, function)
     assert ears.started == 1
     assert await ears.ended == Returned("true")
+
+
+async def test_an_eager_task_is_told_to_begin_before_it_ends() -> None:
+    class EagerLoop:
+        """As a loop with ``asyncio.eager_task_factory``, which Python 3.11 has not."""
+
+        def create_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
+            with pytest.raises(StopIteration):
+                coroutine.send(None)
+            return asyncio.get_running_loop().create_future()
+
+    async def function() -> None:
+        pass
+
+    heard: list[str] = []
+    EventLoopExecutor(EagerLoop()).start(  # type: ignore[arg-type]
+        call_of(function), lambda: heard.append("begin"), lambda _: heard.append("end")
+    )
+    assert heard == ["begin", "end"]
 
 
 @pytest.mark.parametrize(
