@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -98,6 +98,21 @@ class JobStore(Protocol):
             QueueFull: a bound on what waits in a queue, or for an owner, is reached, or a queue is being drained.
                 Nothing was written. In a caller's transaction, what others have not committed is not counted.
             DuplicateJob: another job holds a ``unique_key``, and ``on_conflict`` is ``raise``. Nothing was written.
+        """
+
+    async def spawn_alike(self, chunks: Iterable[Sequence[NewJob]], chunk_count: int, *, actor: str) -> list[Spawned]:
+        """Insert many new jobs that differ in nothing but ids and arguments, and have no ``unique_key``; all or none.
+
+        A chunk is asked for while the database works on the one before. What asking raises goes to the caller, and
+        nothing was written. Otherwise like ``spawn``.
+
+        Args:
+            chunks: what to insert, each of 1 to ``spawning.CHUNK`` jobs.
+            chunk_count: how many there are.
+            actor: who does it, for the history.
+
+        Raises:
+            QueueFull: as for ``spawn``.
         """
 
     async def claim(self, demands: Sequence[QueueDemand], *, node: str, lease_seconds: float) -> list[ClaimedJob]:

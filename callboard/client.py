@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -130,12 +131,15 @@ class JobClient:
             InvalidArguments, ConfigurationError, PayloadTooLarge, QueueFull, StoreUnavailable: as for ``spawn``; where
                 it is about one call, the message names its position.
         """
-        rows = self._spawning.many(job, calls, options)
-        if not rows:
-            return []
-        spawned = await self._insert(rows, connection)
-        kind, decode = rows[0].kind, job.definition.signature.decode_result
-        return [JobRef(self, one.id, kind, decode_result=decode, created=one.created) for one in spawned]
+        bulk = self._spawning.bulk(job, list(calls), options)
+        if bulk.chunk_count > 1 and connection is None:
+            spawned = await self.store.spawn_alike(bulk.chunks, bulk.chunk_count, actor=self._actor)
+        else:
+            rows = list(chain.from_iterable(bulk.chunks))
+            spawned = await self.store.spawn(rows, actor=self._actor, connection=connection)
+        self._count_spawned(spawned, bulk.kind, bulk.queue)
+        decode = job.definition.signature.decode_result
+        return [JobRef(self, one.id, bulk.kind, decode_result=decode, created=one.created) for one in spawned]
 
     async def insert(self, rows: Sequence[NewJob]) -> list[Spawned]:
         """Insert rows that were made elsewhere: the command line's, which may not know the job's function."""
@@ -143,11 +147,14 @@ class JobClient:
 
     async def _insert(self, rows: Sequence[NewJob], connection: object | None) -> list[Spawned]:
         spawned = await self.store.spawn(rows, actor=self._actor, connection=connection)
+        self._count_spawned(spawned, rows[0].kind, rows[0].queue)
+        return spawned
+
+    def _count_spawned(self, spawned: Sequence[Spawned], kind: str, queue: str) -> None:
         created = sum(job.created for job in spawned)
         if created:
-            self._telemetry.jobs_created(rows[0].kind, rows[0].queue, created)
-            self._spawned(rows[0].queue)
-        return spawned
+            self._telemetry.jobs_created(kind, queue, created)
+            self._spawned(queue)
 
     def _spawned(self, queue: str) -> None:
         """Jobs were inserted into a queue; a runtime that works need not wait for the database to tell it."""

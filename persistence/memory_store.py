@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -123,6 +124,11 @@ class MemoryStore:
         if connection is not None:
             raise ConfigurationError("spawn(connection=…) needs PostgreSQL; this is the memory store: leave it out")
         return self._spawn_all(jobs, actor, parent)
+
+    async def spawn_alike(self, chunks: Iterable[Sequence[NewJob]], chunk_count: int, *, actor: str) -> list[Spawned]:
+        """Insert jobs, of which one chunk after the other is asked for."""
+        del chunk_count
+        return self._spawn_all(list(chain.from_iterable(chunks)), actor, None)
 
     def _spawn_all(self, jobs: Sequence[NewJob], actor: str, parent: AttemptKey | None) -> list[Spawned]:
         now, controls = self._clock.now(), self.controls.now()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import Any, Final, NamedTuple, TypeVar, cast
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from callboard.actors.errors import InvalidTransition, QueueFull
 from callboard.actors.jobs.decide import Cancel, Event, Policy, Release, Transition, decide
 from callboard.actors.jobs.quotas import QuotaCheck, quota_checks, require_open_queues
 from callboard.actors.jobs.retention import Pruned, Retention
+from callboard.actors.jobs.spawning import CHUNK
 from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import (
     Applied,
@@ -160,6 +162,18 @@ class PostgresStore:
         self._count(checks, allowed=True)
         return spawned
 
+    async def spawn_alike(self, chunks: Iterable[Sequence[NewJob]], chunk_count: int, *, actor: str) -> list[Spawned]:
+        """Insert jobs by COPY, made while the server works; where there is more to it than that, as ``spawn`` does."""
+        chunks = iter(chunks)
+        first = next(chunks, ())
+        controls = await self.controls.current()
+        if controls.limits.bounds_queued or not spawning.copyable(first):
+            return await self.spawn([*first, *chain.from_iterable(chunks)], actor=actor)
+        await self.controls.mark_keyed({job.queue for job in first if job.concurrency_key is not None}, actor=actor)
+        require_open_queues(first, await self.controls.current())
+        every = chain((first,), chunks)
+        return await self._native("spawn", lambda own: spawning.copy(own, self._sql, every, chunk_count, actor))
+
     def _count(self, checks: Sequence[QuotaCheck], *, allowed: bool) -> None:
         for scope in {check.scope for check in checks}:
             self._telemetry.quota_checked(f"{scope.value}_queued", allowed)
@@ -209,7 +223,8 @@ class PostgresStore:
     ) -> list[Spawned]:
         if parent is None and spawning.copyable(jobs):
             with contextlib.suppress(pg.UniqueViolation):  # a repeated call: insert only what is missing
-                return await spawning.copy(connection, self._sql, jobs, actor)
+                chunks = [jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK)]
+                return await spawning.copy(connection, self._sql, chunks, len(chunks), actor)
         execute = spawning.execute_native(connection)
         if len(jobs) == 1 and jobs[0].parent_id is None and parent is None:
             return await spawning.insert(execute, self._sql, jobs, actor, parent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 import psycopg
@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 
 from callboard.actors.errors import ConfigurationError, StoreError
+from callboard.actors.jobs.spawning import CHUNK
 from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.turn import is_delayed, turn
 from callboard.actors.jobs.types import AttemptKey, NewJob, Spawned
@@ -30,10 +31,6 @@ COPY_FROM = 64
 """So many jobs are worth COPY's extra round trips."""
 
 _ROUNDS = 10
-
-_RECORDED_TOGETHER = 1_000
-"""So many jobs at most are inserted by one statement, or share a row of the history: whoever reads the history of one
-reads it for all."""
 
 
 async def insert(
@@ -87,8 +84,8 @@ async def _insert_round(
     # In one order everywhere: two spawns that wait for each other's unique keys would deadlock.
     ordered = sorted(places, key=lambda place: (*_uniqueness(jobs[place]), place))
     inserted: set[str] = set()
-    for start in range(0, len(ordered), _RECORDED_TOGETHER):
-        chunk = [jobs[place] for place in ordered[start : start + _RECORDED_TOGETHER]]
+    for start in range(0, len(ordered), CHUNK):
+        chunk = [jobs[place] for place in ordered[start : start + CHUNK]]
         rows = await execute(sql.insert, insert_columns(chunk) | {"actor": actor})
         inserted.update((rows[0][0] or "").split(","))
     for place in ordered:
@@ -166,38 +163,50 @@ def copyable(jobs: Sequence[NewJob]) -> bool:
 
 
 async def copy(
-    connection: psycopg.AsyncConnection[Any], sql: Statements, jobs: Sequence[NewJob], actor: str
+    connection: psycopg.AsyncConnection[Any],
+    sql: Statements,
+    chunks: Iterable[Sequence[NewJob]],
+    chunk_count: int,
+    actor: str,
 ) -> list[Spawned]:
-    """Insert jobs with their history by COPY, in one transaction.
+    """Insert jobs with their history by COPY, in one transaction, each chunk asked for when the one before was sent.
 
     Raises:
         psycopg.errors.UniqueViolation: one of the ids exists. Nothing was written.
+        Exception: what a chunk raises. Nothing was written.
     """
-    chunks = [jobs[start : start + _RECORDED_TOGETHER] for start in range(0, len(jobs), _RECORDED_TOGETHER)]
+    copied: list[_Copied] = []
     async with connection.transaction(), connection.cursor() as cursor:
-        await cursor.execute(sql.begin_copy.native, {"count": len(chunks)})
+        await cursor.execute(sql.begin_copy.native, {"count": chunk_count})
         [(now, numbers)] = await cursor.fetchall()
-        ids = [[job.id.hex for job in chunk] for chunk in chunks]
         lines = _JobLines(now, sql.aging_seconds)
         async with cursor.copy(sql.copy_jobs.native) as stream:
-            for number, chunk, chunk_ids in zip(numbers, chunks, ids, strict=True):
-                await stream.write(lines.of(chunk, chunk_ids, number))
-        await cursor.execute(sql.record_copied.native, _records(numbers, chunks, ids) | {"actor": actor})
+            for number, chunk in zip(numbers, chunks, strict=True):
+                ids = [job.id.hex for job in chunk]
+                await stream.write(lines.of(chunk, ids, number))
+                copied.append(_Copied(number, chunk, ids))
+        await cursor.execute(sql.record_copied.native, _records(copied) | {"actor": actor})
         queues = lines.runnable_queues
         if queues:
             payloads = text_array([f"runnable:{queue}" for queue in sorted(queues)])
             await cursor.execute(sql.notify.native, {"payloads": payloads})
-    return [Spawned(job.id, True) for job in jobs]
+    return [Spawned(job.id, True) for chunk in copied for job in chunk.jobs]
 
 
-def _records(
-    numbers: Sequence[int], chunks: Sequence[Sequence[NewJob]], ids: Sequence[Sequence[str]]
-) -> dict[str, str]:
+class _Copied(NamedTuple):
+    """A chunk that was sent."""
+
+    number: int
+    jobs: Sequence[NewJob]
+    ids: Sequence[str]
+
+
+def _records(copied: Sequence[_Copied]) -> dict[str, str]:
     """Return the rows of the history for chunks of new jobs: one for each status in a chunk."""
     records = [
-        (str(number), status, [job_id for job, job_id in zip(chunk, chunk_ids, strict=True) if job.status is status])
-        for number, chunk, chunk_ids in zip(numbers, chunks, ids, strict=True)
-        for status in {job.status for job in chunk}
+        (str(number), status, [job_id for job, job_id in zip(jobs, ids, strict=True) if job.status is status])
+        for number, jobs, ids in copied
+        for status in {job.status for job in jobs}
     ]
     return {
         "numbers": plain_array([number for number, _, _ in records]),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 import pydantic_core
@@ -20,6 +21,22 @@ from .uniqueness import spanned_statuses
 Spawnable: TypeAlias = JobDefinition[Any, Any] | ConfiguredJob[Any, Any]
 
 _NO_ID: Final = UUID(int=0)
+
+
+CHUNK: Final = 1_000
+"""So many jobs at most are made and inserted together, and share a row of the history: whoever reads that of one reads
+it for all."""
+
+
+class Bulk(NamedTuple):
+    """Many calls of one job with the same options, to be spawned together."""
+
+    kind: str
+    queue: str
+    chunk_count: int
+    """How many chunks there are: full ones, but for the last."""
+    chunks: Iterator[list[NewJob]]
+    """Their rows. Asking for one raises ``InvalidArguments`` or ``PayloadTooLarge`` where a call of it does not fit."""
 
 
 class Spawning:
@@ -72,6 +89,16 @@ class Spawning:
         Raises:
             InvalidArguments, ConfigurationError, PayloadTooLarge: what came does not fit; names the call's position.
         """
+        return list(chain.from_iterable(self.bulk(job, list(calls), options).chunks))
+
+    def bulk(
+        self, job: Spawnable, calls: Sequence[tuple[Any, ...] | Mapping[str, Any]], options: Mapping[str, Any]
+    ) -> Bulk:
+        """Return what ``many`` does in chunks, of which each is made when it is asked for.
+
+        Raises:
+            ConfigurationError: the options do not fit.
+        """
         definition = _definition(job)
         chosen = job.spawn_options.override(options)
         self._check_callback(chosen)
@@ -79,17 +106,28 @@ class Spawning:
             raise ConfigurationError(
                 "spawn_many gives every job the same options; a unique_key fits one job: use spawn"
             )
+        alike = new_row(_NO_ID, definition.kind, "", chosen, _metadata(chosen))
+        starts = range(0, len(calls), CHUNK)
+        chunks = (self._chunk(definition, alike, calls[start : start + CHUNK], start) for start in starts)
+        return Bulk(alike.kind, alike.queue, len(starts), chunks)
+
+    def _chunk(
+        self,
+        definition: JobDefinition[Any, Any],
+        alike: NewJob,
+        calls: Sequence[tuple[Any, ...] | Mapping[str, Any]],
+        start: int,
+    ) -> list[NewJob]:
         encode = definition.signature.encode
-        first = new_row(_NO_ID, definition.kind, "", chosen, _metadata(chosen))
-        kind, queue, others = first.kind, first.queue, first[4:]  # the same for all
         texts = []
-        for position, call in enumerate(calls):
+        for position, call in enumerate(calls, start):
             args, kwargs = _unpack(position, call)
             try:
                 text = self._within_limit(definition, encode(args, kwargs))
             except (InvalidArguments, PayloadTooLarge) as error:
                 raise type(error)(f"call {position}: {error}") from error
             texts.append(text)
+        kind, queue, others = alike.kind, alike.queue, alike[4:]
         ids = self._new_ids(len(texts))
         return [NewJob(job_id, kind, queue, text, *others) for job_id, text in zip(ids, texts, strict=True)]
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from callboard.actors.errors import StaleAttempt, ValueNotStorable
+from callboard.actors.errors import InvalidArguments, QueueFull, StaleAttempt, ValueNotStorable
 from callboard.actors.job_store import JobStore
 from callboard.actors.jobs.decide import Snooze, Succeed
+from callboard.actors.jobs.limits import Limit, LimitScope
 from callboard.actors.jobs.state import Reason, Status
-from callboard.actors.jobs.types import AttemptKey, JobFilter, Spawned
+from callboard.actors.jobs.types import AttemptKey, JobFilter, NewJob, Spawned
 
 from .support import applied, claimed, new_job, outcome, record, running, spawned, statuses
 
@@ -233,3 +235,61 @@ async def test_many_unique_jobs_at_once(store: JobStore) -> None:
     answers = await store.spawn(jobs, actor="client:test")
     assert sum(answer.created for answer in answers) == 6_000
     assert [answer.id for answer in answers[:6_000]] == [answer.id for answer in answers[6_000:]]
+
+
+# Many that are alike, made while they are inserted
+
+ALIKE = {"kind": "alike", "owner": "o", "tags": ("t",), "arguments": '{"a": 1}'}
+
+
+def chunks_of(*sizes: int, **fields: object) -> list[list[NewJob]]:
+    return [[new_job(**{**ALIKE, **fields}) for _ in range(size)] for size in sizes]
+
+
+@pytest.mark.parametrize("sizes", [(), (1,), (1000,), (1000, 1000, 3)])
+@pytest.mark.parametrize(
+    "fields", [{}, {"concurrency_key": "k", "concurrency_limit": 2}, {"callback_url": "https://a"}]
+)
+async def test_jobs_that_are_alike_are_stored_as_others_are(
+    store: JobStore, sizes: tuple[int, ...], fields: dict[str, object]
+) -> None:
+    chunks = chunks_of(*sizes, **fields)
+    jobs = [job for chunk in chunks for job in chunk]
+    assert await store.spawn_alike(chunks, len(chunks), actor="client:test") == [Spawned(job.id, True) for job in jobs]
+    found = {one.id: one for one in await store.get_many([job.id for job in jobs])}
+    assert len(found) == len(jobs)
+    for job in jobs[:: max(1, len(jobs) // 5)]:
+        one = found[job.id]
+        assert (one.status, one.kind, one.owner, one.tags, one.arguments) == (
+            Status.PENDING,
+            "alike",
+            "o",
+            ("t",),
+            '{"a": 1}',
+        )
+        assert [row.reason for row in await store.history(job.id)] == [Reason.SPAWNED]
+    assert len(await claimed(store, 5)) == min(5, len(jobs), 2 if "concurrency_key" in fields else 5)
+
+
+async def test_a_chunk_that_cannot_be_made_leaves_none_of_the_others(store: JobStore) -> None:
+    def failing() -> Iterator[list[NewJob]]:
+        yield from chunks_of(1000, 1000)
+        raise InvalidArguments("call 2007: got a cat")
+
+    with pytest.raises(InvalidArguments, match="call 2007"):
+        await store.spawn_alike(failing(), 3, actor="client:test")
+    assert await store.list_jobs(JobFilter(), limit=10) == []
+    chunks = chunks_of(100, 2)
+    assert len(await store.spawn_alike(chunks, 2, actor="client:test")) == 102
+
+
+async def test_jobs_that_are_alike_keep_bounds(store: JobStore) -> None:
+    await store.controls.set_queue("default", paused=False, draining=True, actor="client:test")
+    with pytest.raises(QueueFull, match="is being drained"):
+        await store.spawn_alike(chunks_of(100, 100), 2, actor="client:test")
+    await store.controls.set_queue("default", paused=False, draining=False, actor="client:test")
+    await store.controls.set_limit(Limit(LimitScope.OWNER, "o", max_queued=150), actor="client:test")
+    with pytest.raises(QueueFull):
+        await store.spawn_alike(chunks_of(100, 100), 2, actor="client:test")
+    assert await store.list_jobs(JobFilter(), limit=10) == []
+    assert len(await store.spawn_alike(chunks_of(100, 50), 2, actor="client:test")) == 150

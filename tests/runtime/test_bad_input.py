@@ -55,6 +55,8 @@ async def test_one_wrong_call_among_many_spawns_none(runtime: Runtime, greet) ->
         await runtime.spawn_many(greet, [("Ada",), (7,)])
     with pytest.raises(InvalidArguments, match=r"call 0: expected a tuple .* got str; .* write \(value,\)"):
         await runtime.spawn_many(greet, ["Ada"])
+    with pytest.raises(InvalidArguments, match=r"call 2007: .*name: got int"):
+        await runtime.spawn_many(greet, [("Ada",)] * 2007 + [(7,)])
     assert await runtime.jobs() == []
 
 
