@@ -292,7 +292,6 @@ class Lifecycle(Turns):
         self._finish()
 
     def _finish(self) -> None:
-        self._phase = ENDED
         reason, entry, parent = self._end_reason, self._entry, self.parent
         if self.context is not None:
             self.context.return_stash()
@@ -301,6 +300,7 @@ class Lifecycle(Turns):
         if entry.has_on_gone:
             self._call_on_gone()
         with tree_lock:
+            self._phase = ENDED  # from now on whoever begins to watch is told at once: not before ``on_gone``
             entry.counters.stopped[reason if reason in STOP_REASONS else SHUTDOWN] += 1
             watchers, self._watchers = self._watchers, None
             del self._siblings()[self.ref]

@@ -559,3 +559,21 @@ async def test_an_on_gone_that_raises_is_logged_and_the_end_goes_on(
     ref.shutdown()
     assert (await ended).reason == SHUTDOWN
     assert "cannot give it back" in caplog.text
+
+
+async def test_who_begins_to_watch_during_on_gone_is_told_after_it(system: ActorSystem) -> None:
+    class Slow(EventActor):
+        dispatcher = "pool"
+
+        def on_gone(self) -> None:
+            begun.set()
+            assert go_on.wait(PATIENCE_SECONDS)
+
+    begun, go_on = threading.Event(), threading.Event()
+    ref = system.spawn(Slow)
+    ref.shutdown()
+    assert await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
+    ended = ref.termination()
+    assert not ended.is_done
+    go_on.set()
+    assert (await ended).reason == SHUTDOWN
