@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -21,7 +22,7 @@ from callboard.actors.jobs.decide import Policy
 from callboard.actors.jobs.definition import JobRegistry
 from callboard.actors.jobs.environment import JobEnvironment
 from callboard.actors.jobs.messages import StopAttempt, StopCause
-from callboard.actors.jobs.renewal_grace import renewal_grace_seconds, taking_back_begins
+from callboard.actors.jobs.renewal_grace import renewal_grace_seconds
 from callboard.actors.jobs.spawning import Spawnable, Spawning
 from callboard.actors.jobs.state import Reason
 from callboard.actors.jobs.supervisor import StartJob
@@ -98,8 +99,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._clock = clock
         self._start_job: StartJob
-        self._contact_at: float | None = None
-        self._failed_at: float | None = None
+        self._rescue_after = -math.inf
         self._cancelled_early: dict[UUID, None] = {}
         self._in_haste = False
         self._progress = ProgressBoard()
@@ -356,10 +356,8 @@ class Worker:
 
     async def rescue(self) -> None:
         """Take back what no lease holds any more, unless the living may just not have been able to renew theirs."""
-        now, lease_seconds = self._clock.monotonic(), self._settings.lease_seconds
-        if self._contact_at is None:
-            self._contact_at = now  # the store has just been opened
-        in_grace = now < taking_back_begins(self._contact_at, self._failed_at, lease_seconds)
+        grace_seconds = renewal_grace_seconds(self._settings.lease_seconds)
+        in_grace = self._clock.monotonic() < self._rescue_after
         ended_nodes = self._ended_nodes
         if in_grace and not ended_nodes:
             return
@@ -372,11 +370,11 @@ class Worker:
                 limit=RESCUE_BATCH,
                 retry_delay_seconds=lambda attempt: next_delay_seconds(self.retry, attempt),
                 only_nodes=ended_nodes if in_grace else None,
-                server_up_seconds=renewal_grace_seconds(lease_seconds),
+                server_up_seconds=grace_seconds,
             )
         except StoreUnavailable:
             # Nobody could renew either. When the database is back, the living get the time to do so first.
-            self._failed_at = self._clock.monotonic()
+            self._rescue_after = self._clock.monotonic() + grace_seconds
             raise
         for job in rescued:
             self._telemetry.job_rescued(job.reason)

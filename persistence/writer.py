@@ -12,6 +12,8 @@ from callboard.actors.jobs.decide import Transition
 from callboard.actors.jobs.types import Applied, Refused
 from callboard.actors.outbox import Answer, Outbox
 
+from .completing import is_completion
+
 _log = logging.getLogger(__name__)
 
 
@@ -104,6 +106,15 @@ class Writer(EventActor):
         self.context.pipe_to_self(self._write(batch), on_success=Flushed, on_failure=FlushFailed)
 
     async def _write(self, batch: list[Transition]) -> list[Answer]:
+        """Write completions, then the others: in one transaction they would lock jobs in two orders, and deadlock."""
+        completions = [transition for transition in batch if is_completion(transition)]
+        if not 0 < len(completions) < len(batch):
+            return await self._write_alike(batch)
+        others = [transition for transition in batch if not is_completion(transition)]
+        completed, written = iter(await self._write_alike(completions)), iter(await self._write_alike(others))
+        return [next(completed if is_completion(transition) else written) for transition in batch]
+
+    async def _write_alike(self, batch: list[Transition]) -> list[Answer]:
         try:
             results = await self._store.apply(batch, actor=self._actor)
         except ValueNotStorable as exception:  # goes to the one job that caused it
@@ -111,7 +122,7 @@ class Writer(EventActor):
                 return [exception]
             _log.warning("a batch of %d transitions was not accepted, splitting it: %s", len(batch), exception)
             middle = len(batch) // 2
-            return [*await self._write(batch[:middle]), *await self._write(batch[middle:])]
+            return [*await self._write_alike(batch[:middle]), *await self._write_alike(batch[middle:])]
         return [
             _certain(one, result) if self._uncertain else result for one, result in zip(batch, results, strict=True)
         ]

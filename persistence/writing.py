@@ -12,7 +12,7 @@ from callboard.actors.jobs.decide import Transition
 from callboard.actors.jobs.state import Status
 from callboard.actors.jobs.types import Applied, AttemptKey, Refused
 
-from .completing import complete, is_completion
+from .completing import complete
 from .literals import json_text, plain_array, text_array
 from .statements import Statements
 
@@ -41,17 +41,10 @@ class TransitionWriter:
     async def write(self, transitions: Sequence[Transition]) -> list[Applied | Refused]:
         """Write transitions, each by compare-and-set; positional.
 
-        A job that comes twice is written in two rounds, so that the second sees what the first did. Completions go
-        first, all together: with each other they cannot meet, and any other transition of theirs they refuse.
+        A job that comes twice is written in two rounds, so that the second sees what the first did.
         """
         answers: list[Applied | Refused | None] = [None] * len(transitions)
-        completions = [place for place, transition in enumerate(transitions) if is_completion(transition)]
-        if completions:
-            written = await self.complete([transitions[place] for place in completions])
-            for place, answer in zip(completions, written, strict=True):
-                answers[place] = answer
-        others = [place for place, answer in enumerate(answers) if answer is None]
-        for places in _rounds(transitions, others):
+        for places in _rounds(transitions):
             await self._write_round(transitions, places, answers)
         return [answer for answer in answers if answer is not None]
 
@@ -152,12 +145,12 @@ def refusal(transition: Transition, status: Status | None, token: int | None) ->
     return Refused(transition.job_id, cause, status, token)  # type: ignore[arg-type]
 
 
-def _rounds(transitions: Sequence[Transition], places: Sequence[int]) -> list[list[int]]:
-    """Split places so that no job comes twice in one round, each round in the order of ids (against deadlocks)."""
+def _rounds(transitions: Sequence[Transition]) -> list[list[int]]:
+    """Split the places so that no job comes twice in one round, each round in the order of ids (against deadlocks)."""
     rounds: list[list[int]] = []
     seen: dict[UUID, int] = {}
-    for place in places:
-        job_id = transitions[place].job_id
+    for place, transition in enumerate(transitions):
+        job_id = transition.job_id
         number = seen.get(job_id, 0)
         seen[job_id] = number + 1
         if number == len(rounds):

@@ -13,15 +13,3 @@ RECONNECT_SECONDS: Final = 3.0
 def renewal_grace_seconds(lease_seconds: float) -> float:
     """Return how long the living may take to renew their leases, once they can."""
     return max(lease_seconds * RENEWALS_FIRST, RECONNECT_SECONDS)
-
-
-def taking_back_begins(contact_at: float, failed_at: float | None, lease_seconds: float) -> float:
-    """Return from when on a process may take back what no lease holds; all times by its monotonic clock.
-
-    Args:
-        contact_at: when it first reached the database. What was before, an outage perhaps, it does not know.
-        failed_at: when it could last not reach it; None where it always could.
-        lease_seconds: of all nodes.
-    """
-    latest = contact_at if failed_at is None else max(contact_at, failed_at)
-    return latest + renewal_grace_seconds(lease_seconds)

@@ -325,8 +325,8 @@ async def test_one_statement_records_its_jobs_together(store: PostgresStore, oth
     assert found == [
         (None, "pending", "spawned", 200),
         ("pending", "running", "claimed", 200),
-        ("running", "completed", "succeeded", 199),
         ("running", "pending", "parked", 1),
+        ("running", "completed", "succeeded", 199),
     ]
     for job_id in ids:
         assert len(await statuses(store, job_id)) == 3

@@ -40,9 +40,15 @@ class Stage:
         await self.store.add(count)
         return await self.store.claim([QueueDemand("default", count)], node="test", lease_seconds=30)
 
-    def finish(self, number: int, job: ClaimedJob, result: str | None = None) -> None:
+    def finish(self, number: int, job: ClaimedJob, result: str | None = None, *, has_parent: bool = True) -> None:
         transition = Transition(
-            job.id, Status.RUNNING, Status.COMPLETED, job.token, Reason.SUCCEEDED, result=result or str(number)
+            job.id,
+            Status.RUNNING,
+            Status.COMPLETED,
+            job.token,
+            Reason.SUCCEEDED,
+            result=result or str(number),
+            has_parent=has_parent,
         )
         self.outbox.put(Write(transition, lambda answer: self.answers.__setitem__(number, answer)))
 
@@ -63,6 +69,17 @@ async def test_what_comes_together_is_one_commit(stage: Stage) -> None:
         stage.finish(number, job)
     await settle()
     assert stage.store.batches == [10]
+    assert stage.answers == {number: Applied(job.id, Status.COMPLETED) for number, job in enumerate(jobs)}
+
+
+async def test_completions_have_a_commit_of_their_own_and_the_answers_stay_in_order(stage: Stage) -> None:
+    jobs = await stage.claim(5)
+    stage.spawn()
+    await settle()
+    for number, job in enumerate(jobs):
+        stage.finish(number, job, has_parent=number % 2 == 0)
+    await settle()
+    assert stage.store.batches == [2, 3]
     assert stage.answers == {number: Applied(job.id, Status.COMPLETED) for number, job in enumerate(jobs)}
 
 
