@@ -31,6 +31,8 @@ class Claimed(NamedTuple):
 
     jobs: Mapping[str, int]
     """How many came of each queue that was asked for."""
+    following: asyncio.Task[Any] | None
+    """The next claim, which is under way already."""
 
 
 class Adopted(NamedTuple):
@@ -52,6 +54,9 @@ ClaimerMessage: TypeAlias = Look | SlotFreed | Claimed | Adopted | LookForOrphan
 
 class Claimer(EventActor):
     """One claim at a time, always for all free slots of all queues.
+
+    A claim that brought all that it asked for is followed at once by the next one, which is under way while the jobs
+    of the first run: neither this process nor the database waits for the other.
 
     It looks into every queue when it is woken and when the poll interval has passed, and into those that brought
     something the last time whenever a quarter of their slots is free. Wake-ups may all be lost: polling finds every
@@ -132,8 +137,8 @@ class Claimer(EventActor):
             case SlotFreed():
                 self._slot_freed_sent = False
                 self._look_into_backlog()
-            case Claimed(jobs):
-                self._claim_returned(jobs)
+            case Claimed(jobs, following):
+                self._claim_returned(jobs, following)
             case Adopted():
                 self._adopted()
             case LookForOrphans():
@@ -188,8 +193,19 @@ class Claimer(EventActor):
             raise
         by_queue = Counter({demand.queue: 0 for demand in demands})
         by_queue.update(job.queue for job in jobs)
+        ahead = self._demands_ahead(demands, by_queue)
+        following = asyncio.get_running_loop().create_task(self._claim_and_start(ahead)) if ahead else None
+        if following is not None:
+            self._running.claim = following
         self._start(jobs)
-        return Claimed(by_queue)
+        return Claimed(by_queue, following)
+
+    def _demands_ahead(self, demands: Sequence[QueueDemand], claimed: Mapping[str, int]) -> list[QueueDemand]:
+        """Return what to ask for while the jobs that were just claimed run."""
+        if self._running.closed or self._running.unaccounted or self._look_again:
+            return []
+        full = [demand.queue for demand in demands if claimed[demand.queue] >= demand.limit]
+        return self._running.slots.worthwhile_demands(full, self._batch_size, claimed)
 
     async def _adopt_and_start(self) -> Adopted:
         orphans = await self._store.adopt(self._running.accounted(), node=self._node, lease_seconds=self._lease_seconds)
@@ -215,12 +231,14 @@ class Claimer(EventActor):
             self._keeper.discard(attempts[started:])
             raise
 
-    def _claim_returned(self, jobs: Mapping[str, int]) -> None:
+    def _claim_returned(self, jobs: Mapping[str, int], following: asyncio.Task[Any] | None) -> None:
         self._claiming = False
         self.context.report_success()
         for queue, count in jobs.items():
             (self._backlog.add if count else self._backlog.discard)(queue)
-        if self._look_again:
+        if following is not None:
+            self._follow(following)
+        elif self._look_again:
             self._look()
         else:
             self._look_into_backlog()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from .jobs.types import QueueDemand
 
@@ -35,16 +36,24 @@ class Slots:
         """Return what could be claimed now, ``at_most`` jobs of each queue; queues without room are left out."""
         return [self._demand(queue, at_most) for queue, limit in self.limits.items() if limit > self._used[queue]]
 
-    def worthwhile_demands(self, queues: Iterable[str], at_most: int) -> list[QueueDemand]:
+    def worthwhile_demands(
+        self, queues: Iterable[str], at_most: int, about_to_start: Mapping[str, int] = MappingProxyType({})
+    ) -> list[QueueDemand]:
         """Return the demands of those of these queues that have a quarter of their slots free.
 
         Claiming for less costs more statements than it wins.
+
+        Args:
+            queues: which may be asked.
+            at_most: jobs of each.
+            about_to_start: jobs of each that will take slots in a moment; default none.
         """
-        return [
-            self._demand(queue, at_most)
-            for queue in queues
-            if (self.limits[queue] - self._used[queue]) * 4 >= self.limits[queue]
-        ]
+        demands = []
+        for queue in queues:
+            free = self.limits[queue] - self._used[queue] - about_to_start.get(queue, 0)
+            if free * 4 >= self.limits[queue]:
+                demands.append(QueueDemand(queue, min(free, at_most)))
+        return demands
 
     def _demand(self, queue: str, at_most: int) -> QueueDemand:
         return QueueDemand(queue, min(self.limits[queue] - self._used[queue], at_most))

@@ -1,3 +1,4 @@
+import asyncio
 from uuid import UUID
 
 import pykka
@@ -43,6 +44,7 @@ class Stage:
         self.store = StageStore()
         self.running = RunningJobs(LIMITS)
         self.keeper = Keeper()
+        self.batch_size = 100
         self.started: list[ClaimedJob] = []
 
     def start_job(self, claimed: ClaimedJob) -> None:
@@ -68,7 +70,7 @@ class Stage:
             {
                 "node": "node",
                 "lease_seconds": 30,
-                "batch_size": 100,
+                "batch_size": self.batch_size,
                 "poll_interval_seconds": 10,
                 "statement_timeout_seconds": 30,
             },
@@ -92,6 +94,49 @@ async def test_it_looks_at_its_start_and_takes_what_fits(stage: Stage) -> None:
     assert stage.store.claims[0] == [QueueDemand("default", 8), QueueDemand("other", 4)]
     assert stage.ids() == [job.id for job in jobs]
     assert [attempt.job_id for attempt in stage.keeper.kept] == stage.ids()
+
+
+async def first_started(stage: Stage) -> None:
+    """Stop the loop just when the jobs of the first claim have been started."""
+    for _ in range(30):
+        if stage.started:
+            return
+        await asyncio.sleep(0)
+
+
+async def test_a_claim_that_got_all_is_followed_by_the_next_until_the_slots_are_taken(stage: Stage) -> None:
+    jobs = await stage.store.add(20)
+    stage.batch_size = 3
+    stage.spawn()
+    await settle()
+    default = [[demand for demand in demands if demand.queue == "default"] for demands in stage.store.claims]
+    assert default == [[QueueDemand("default", 3)], [QueueDemand("default", 3)], [QueueDemand("default", 2)]]
+    assert stage.ids() == [job.id for job in jobs[:8]]
+
+
+async def test_the_next_claim_is_under_way_while_the_jobs_of_the_first_run(stage: Stage) -> None:
+    await stage.store.add(6)
+    stage.batch_size = 3
+    stage.spawn()
+    await first_started(stage)
+    assert len(stage.store.claims) == 1
+    assert not stage.running.claim.done()
+    stage.running.close()
+    await settle()
+    assert len(stage.store.claims) == 2, "what is under way comes back, and is the last"
+    assert len(stage.started) == 6
+
+
+async def test_a_claim_ahead_that_fails_is_asked_for_again(stage: Stage, timer_clock: TimerClock) -> None:
+    jobs = await stage.store.add(6)
+    stage.batch_size = 3
+    stage.supervise()
+    await first_started(stage)
+    stage.store.lost_answers = [unavailable()]
+    await settle()
+    timer_clock.advance(5)
+    await settle()
+    assert sorted(stage.ids()) == [job.id for job in jobs]
 
 
 async def test_it_polls(stage: Stage, timer_clock: TimerClock) -> None:

@@ -32,6 +32,8 @@ def test_a_queue_is_worth_a_claim_when_a_quarter_is_free() -> None:
     slots.free("b")
     assert slots.worthwhile_demands(["a", "b"], 100) == [QueueDemand("a", 2), QueueDemand("b", 1)]
     assert slots.worthwhile_demands(["b"], 100) == [QueueDemand("b", 1)]
+    assert slots.worthwhile_demands(["a", "b"], 100, {"b": 1}) == [QueueDemand("a", 2)]
+    assert slots.worthwhile_demands(["a"], 100, {"a": 1}) == []
 
 
 @given(st.dictionaries(st.text(), st.integers(1, 50), min_size=1), st.integers(1, 60), st.data())
