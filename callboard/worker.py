@@ -359,19 +359,13 @@ class Worker:
         grace_seconds = renewal_grace_seconds(self._settings.lease_seconds)
         in_grace = self._clock.monotonic() < self._rescue_after
         ended_nodes = self._ended_nodes
-        if in_grace and not ended_nodes:
-            return
+        rescued: list[Rescued] = []
         try:
             await self._end_leases_of_ended()
-            rescued: list[Rescued] = await self._parts.store.rescue(
-                actor=f"node:{self._node}",
-                alive=self.running.attempts(),
-                policy=self.policy,
-                limit=RESCUE_BATCH,
-                retry_delay_seconds=lambda attempt: next_delay_seconds(self.retry, attempt),
-                only_nodes=ended_nodes if in_grace else None,
-                server_up_seconds=grace_seconds,
-            )
+            if ended_nodes:  # for certain, so there is nobody to wait for
+                rescued += await self._sweep(ended_nodes, 0.0)
+            if not in_grace:
+                rescued += await self._sweep(None, grace_seconds)
         except StoreUnavailable:
             # Nobody could renew either. When the database is back, the living get the time to do so first.
             self._rescue_after = self._clock.monotonic() + grace_seconds
@@ -381,8 +375,19 @@ class Worker:
             _log.warning("job %s (%s) is rescued: %s, now %s", job.job_id, job.kind, job.reason, job.to_status)
         if rescued:
             self.look()
-        if len(rescued) == RESCUE_BATCH:
+        if len(rescued) >= RESCUE_BATCH:
             self._tell("rescuer", Tick())
+
+    async def _sweep(self, only_nodes: Sequence[str] | None, server_up_seconds: float) -> list[Rescued]:
+        return await self._parts.store.rescue(
+            actor=f"node:{self._node}",
+            alive=self.running.attempts(),
+            policy=self.policy,
+            limit=RESCUE_BATCH,
+            retry_delay_seconds=lambda attempt: next_delay_seconds(self.retry, attempt),
+            only_nodes=only_nodes,
+            server_up_seconds=server_up_seconds,
+        )
 
     async def _end_leases_of_ended(self) -> None:
         nodes = self._ended_nodes

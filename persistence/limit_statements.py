@@ -9,9 +9,11 @@ from callboard.actors.jobs.turn import DEFAULT_AGING_SECONDS
 from .statements import PROMOTE, compile_statement, names
 
 # One lock for all claims that count. It is taken in a statement of its own: the next one's snapshot is later than the
-# commit of whoever held it before, so what is counted is what holds.
+# commit of whoever held it before, so what is counted is what holds. For the rest of the transaction the planner reads
+# by index: it cannot see how few jobs there is room for, and would read a table of thousands from end to end.
 _LOCK = """
-SELECT pg_advisory_xact_lock(hashtextextended('callboard admission {schema}', 0))
+SELECT pg_advisory_xact_lock(hashtextextended('callboard admission {schema}', 0)),
+       set_config('enable_seqscan', 'off', true)
 """
 
 _STATE = """

@@ -171,6 +171,7 @@ async def test_a_long_backlog_of_one_key_is_not_read(store: PostgresStore, other
     await other.execute("VACUUM ANALYZE callboard.jobs")
     async with await psycopg.AsyncConnection.connect(other.info.dsn, password=other.info.password) as reader:
         parameters = {"queues": "{default}", "quotas": "{9}", "kinds": "{}", "owners": "{}", "keys": "{}"}
+        await reader.execute(SQL.lock.native)
         explained = await reader.execute(
             b"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, FORMAT JSON) " + SQL.candidates.native, parameters
         )
