@@ -34,7 +34,7 @@ class Slots:
 
     def demands(self, at_most: int) -> list[QueueDemand]:
         """Return what could be claimed now, ``at_most`` jobs of each queue; queues without room are left out."""
-        return [self._demand(queue, at_most) for queue, limit in self.limits.items() if limit > self._used[queue]]
+        return [QueueDemand(queue, min(self._free(queue), at_most)) for queue in self.limits if self._free(queue) > 0]
 
     def worthwhile_demands(
         self, queues: Iterable[str], at_most: int, about_to_start: Mapping[str, int] = MappingProxyType({})
@@ -50,10 +50,10 @@ class Slots:
         """
         demands = []
         for queue in queues:
-            free = self.limits[queue] - self._used[queue] - about_to_start.get(queue, 0)
+            free = self._free(queue) - about_to_start.get(queue, 0)
             if free * 4 >= self.limits[queue]:
                 demands.append(QueueDemand(queue, min(free, at_most)))
         return demands
 
-    def _demand(self, queue: str, at_most: int) -> QueueDemand:
-        return QueueDemand(queue, min(self.limits[queue] - self._used[queue], at_most))
+    def _free(self, queue: str) -> int:
+        return self.limits[queue] - self._used[queue]
