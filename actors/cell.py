@@ -107,6 +107,23 @@ class ActorCell(Lifecycle):
             self._count_handled(handled, last - began, slow)
         return handled + 1
 
+    def handle_now(self, message: Any) -> bool:
+        """Handle a user message that comes past the mailbox; False, and nothing done, unless the actor is idle."""
+        if self._phase != RUNNING or self._halted or type(message) in _UNCOMMON or not self._scheduled.acquire(False):
+            return False
+        assert self.system is not None
+        monotonic = self.system.clock.monotonic
+        began = monotonic()
+        self._receive_plain(message)
+        if self.task is not None:
+            self.handling_since = began
+            return True
+        seconds = monotonic() - began
+        self._count_handled(1, seconds, [seconds] if seconds >= FASTEST_BUCKET_SECONDS else None)
+        if self._phase != ENDED:
+            self.run(0)  # what came meanwhile, or its end, if this was the last message
+        return True
+
     def _receive_plain(self, message: Any) -> bool:
         """Do as ``_receive`` does, with a message that needs nothing of what that looks at: most of them."""
         self._current = message

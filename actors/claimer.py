@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, TypeAlias, assert_never
 from .actor import EventActor
 from .errors import StoreError
 from .job_store import JobStore
-from .jobs.types import AttemptKey, ClaimedJob, QueueDemand
-from .ports import AttemptKeeper, Telemetry
+from .jobs.types import ClaimedJob, QueueDemand
+from .ports import Telemetry
 from .running_jobs import RunningJobs
 
 _log = logging.getLogger(__name__)
@@ -72,9 +72,8 @@ class Claimer(EventActor):
     Args:
         store: where jobs come from.
         running: where the free slots are.
-        start_job: starts the actor of a claimed job. Where it raises, what is left of the claim is adopted by the next
-            one.
-        keeper: keeps the leases of what was claimed.
+        start_jobs: starts the actors of claimed jobs, in order. Where it raises, what is left of the claim is adopted
+            by the next one.
         telemetry: counts.
         node: this node's name.
         lease_seconds: how long a claim holds without a sign of life.
@@ -89,8 +88,7 @@ class Claimer(EventActor):
         self,
         store: JobStore,
         running: RunningJobs,
-        start_job: Callable[[ClaimedJob], None],
-        keeper: AttemptKeeper,
+        start_jobs: Callable[[Sequence[ClaimedJob]], None],
         telemetry: Telemetry,
         *,
         node: str,
@@ -102,8 +100,7 @@ class Claimer(EventActor):
         super().__init__()
         self._store = store
         self._running = running
-        self._start_job = start_job
-        self._keeper = keeper
+        self._start_jobs = start_jobs
         self._telemetry = telemetry
         self._node = node
         self._lease_seconds = lease_seconds
@@ -218,17 +215,11 @@ class Claimer(EventActor):
     def _start(self, jobs: Sequence[ClaimedJob]) -> None:
         if not jobs:
             return
-        attempts = [AttemptKey(job.id, job.token) for job in jobs]
-        self._keeper.add(attempts)
         self._telemetry.jobs_claimed(jobs)
-        started = 0
         try:
-            for job in jobs:
-                self._start_job(job)
-                started += 1
+            self._start_jobs(jobs)
         except BaseException:  # their supervisor is just being restarted, or a defect: the next claim adopts the rest
             self._running.unaccounted = True
-            self._keeper.discard(attempts[started:])
             raise
 
     def _claim_returned(self, jobs: Mapping[str, int], following: asyncio.Task[Any] | None) -> None:

@@ -67,6 +67,16 @@ class ActorContext:
         """
         return self.system.spawn_child(self._cell, actor_class, args, kwargs, name)
 
+    def adopt(self, actor: A) -> EventRef[A]:
+        """Start an actor that has been constructed, and never started, as a child without a name.
+
+        Raises:
+            pykka.ActorDeadError: this actor is stopping.
+        """
+        cell = actor.actor_inbox
+        cell.start(self.system, self._cell, None)
+        return cell.ref
+
     def spawn_and_link(
         self,
         started: EventFuture[Started],

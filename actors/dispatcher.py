@@ -25,6 +25,13 @@ class Dispatcher(Protocol):
     def execute(self, cell: ActorCell) -> None:
         """Run ``cell`` soon, in the dispatcher's own thread. Any thread; never blocks, never runs it at once."""
 
+    def run_now(self, cell: ActorCell, message: Any, /) -> bool:
+        """Have an idle actor handle a message now, if it runs in this thread and no actor has its turn here.
+
+        Returns:
+            False if it cannot be now; nothing has happened then. Any thread.
+        """
+
     def run_coroutine(self, cell: Turns, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Run a handler's coroutine in an asyncio task, then call ``cell.coroutine_ended``.
 

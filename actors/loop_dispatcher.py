@@ -144,6 +144,16 @@ class LoopDispatcher:
         if threading.get_ident() == self._thread_id:
             self._run_slice()
 
+    def run_now(self, cell: ActorCell, message: Any, /) -> bool:
+        """Have an idle actor handle a message at once, if this is the loop's thread and no actor has its turn."""
+        if self._running or threading.get_ident() != self._thread_id:
+            return False
+        self._running = True
+        try:
+            return self._context.copy().run(cell.handle_now, message)
+        finally:
+            self._running = False
+
     def _run(self) -> None:
         self._thread_id = threading.get_ident()
         try:

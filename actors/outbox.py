@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from .jobs.decide import Transition
-from .jobs.types import Applied, Refused
-
-_log = logging.getLogger(__name__)
+from .jobs.types import Applied, ClaimedJob, Refused
 
 Answer: TypeAlias = Applied | Refused | Exception
 """What became of a transition; an exception where the database does not accept what it carries."""
 
 
-class Write(NamedTuple):
-    """A transition to commit, and who wants to know."""
+@dataclass(slots=True)
+class Write:
+    """The last transition of an attempt, to be committed."""
 
     transition: Transition
-    on_answer: Callable[[Answer], None]
-    """Called on the loop, after COMMIT and not before."""
+    claimed: ClaimedJob
+    """The attempt."""
+    started: float
+    """When it began, on the monotonic clock."""
+
+
+Settle: TypeAlias = Callable[[Sequence[Write], Sequence[Answer]], Iterable[Write]]
+"""Hears the answers to some writes, in order; returns what is to be written instead. On the loop, after COMMIT and not
+before. Never raises."""
 
 
 class Outbox:
@@ -29,9 +35,13 @@ class Outbox:
 
     It is no part of the writer actor, so that a restarted writer goes on where the crashed one stopped: a write leaves
     only with its answer. Loop thread only.
+
+    Args:
+        settle: hears the answers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settle: Settle) -> None:
+        self._settle = settle
         self._waiting: deque[Write] = deque()
         self._taken: list[Write] = []
         self._on_put: Callable[[], None] | None = None
@@ -56,16 +66,15 @@ class Outbox:
         return self._taken
 
     def answer(self, answers: Sequence[Answer]) -> None:
-        """Tell the writers of the taken writes what became of them, in order.
+        """Pass on what became of the taken writes, in order.
 
-        One that raises keeps its defect to itself: the others must hear of theirs.
+        Raises:
+            ValueError: there are more answers than writes, or fewer. Nothing was passed on.
         """
+        if len(answers) != len(self._taken):
+            raise ValueError(f"{len(answers)} answers to {len(self._taken)} writes: expected one for each")
         taken, self._taken = self._taken, []
-        for write, answer in zip(taken, answers, strict=True):
-            try:
-                write.on_answer(answer)
-            except Exception:  # noqa: BLE001 - see above
-                _log.exception("a defect where the answer to a write of job %s is heard", write.transition.job_id)
+        self._waiting.extend(self._settle(taken, answers))
 
     def untake(self) -> None:
         """Put what was taken back to the front. Writing it again is safe: a compare-and-set happens once."""

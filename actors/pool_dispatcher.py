@@ -141,6 +141,10 @@ class PoolDispatcher:
     def lend_turn(self) -> None:
         """Do nothing: a task that waits for a pool's actor runs in another thread, or inside one of the actors."""
 
+    def run_now(self, _cell: ActorCell, _message: Any, /) -> bool:
+        """Return False: a pool's actors run on its threads only, each in its turn."""
+        return False
+
     def make_gate(self) -> threading.Lock:
         """Return a taken lock; it is free only while a handler runs."""
         gate = threading.Lock()

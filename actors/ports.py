@@ -6,7 +6,8 @@ Implemented in ``persistence`` and ``supervision``; joined in ``callboard/runtim
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
+from collections.abc import Set as AbstractSet
+from typing import Protocol, TypeAlias
 from uuid import UUID
 
 from .callbacks.attempts import Attempt, CallbackState, Verdict
@@ -169,14 +170,15 @@ class WakeUps(Protocol):
 class AttemptKeeper(Protocol):
     """Keeps the leases of running attempts alive from a thread of its own, which a busy event loop cannot starve."""
 
+    def keep(self, begun_by: Callable[[float], AbstractSet[AttemptKey]]) -> None:
+        """Keep the attempts that run. Before ``start``.
+
+        Args:
+            begun_by: returns those that were claimed by a moment of the monotonic clock. Called from the thread.
+        """
+
     def start(self, on_lost: Callable[[Sequence[AttemptKey]], None]) -> None:
         """Start the thread. ``on_lost`` is called from it with attempts that are no longer ours."""
-
-    def add(self, attempts: Sequence[AttemptKey]) -> None:
-        """Keep these from now on. Any thread."""
-
-    def discard(self, attempts: Sequence[AttemptKey]) -> None:
-        """Stop keeping these. Any thread."""
 
     def beat(self) -> None:
         """Show that the event loop lives; without it for the hang limit, renewing stops."""
@@ -244,6 +246,10 @@ class LeaderLock(Protocol):
         """Ask the leader to hand over, at its next sign of life; returns its term, or None where nobody leads."""
 
 
+AttemptEnd: TypeAlias = tuple[str, str, Status, Reason]
+"""How an attempt ended: its job's kind and queue, the status and the reason of its last transition."""
+
+
 class Telemetry(Protocol):
     """Measurements of jobs, by fixed and bounded names. Called on the loop, in batches where it is hot."""
 
@@ -253,8 +259,8 @@ class Telemetry(Protocol):
     def jobs_claimed(self, jobs: Sequence[ClaimedJob]) -> None:
         """Jobs were claimed (counts, and their waits)."""
 
-    def attempt_ended(self, kind: str, queue: str, to_status: Status, reason: Reason, run_seconds: float) -> None:
-        """An attempt's last transition was committed."""
+    def attempts_ended(self, ended: Sequence[tuple[AttemptEnd, float]]) -> None:
+        """Attempts' last transitions were committed; each with the seconds that the attempt took."""
 
     def transition_refused(self, from_status: str, to_status: str, cause: str) -> None:
         """A transition lost: ``cause`` is that of ``Refused``: missing, invalid or stale."""
@@ -299,7 +305,7 @@ class NoTelemetry:
     def jobs_claimed(self, jobs: Sequence[ClaimedJob]) -> None:
         """Ignore."""
 
-    def attempt_ended(self, kind: str, queue: str, to_status: Status, reason: Reason, run_seconds: float) -> None:
+    def attempts_ended(self, ended: Sequence[tuple[AttemptEnd, float]]) -> None:
         """Ignore."""
 
     def transition_refused(self, from_status: str, to_status: str, cause: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .jobs.types import AttemptKey
@@ -29,9 +29,13 @@ class ProgressBoard:
             if attempt not in self._sealed:
                 self._newest[attempt] = progress
 
+    def __bool__(self) -> bool:
+        """Whether there is a report of any attempt."""
+        return bool(self._newest or self._taken or self._sealed)
+
     def waits(self, attempt: AttemptKey) -> bool:
         """Tell whether a report of this attempt waits to be stored, or is being stored."""
-        return bool(self._newest or self._taken) and (attempt in self._newest or attempt in self._taken)
+        return attempt in self._newest or attempt in self._taken
 
     def flush_before(self, attempt: AttemptKey, then: Callable[[], None]) -> None:
         """Call ``then`` once the attempt's report is stored, or could not be; asks the flusher to hurry.
@@ -63,15 +67,14 @@ class ProgressBoard:
         if then is not None:
             then()
 
-    def forget(self, attempt: AttemptKey) -> None:
-        """Drop what an ended attempt left."""
-        if not (self._newest or self._taken or self._sealed):
-            return  # as nearly always: most jobs report nothing, and to hash a UUID takes its time
-        self._after_flush.pop(attempt, None)
-        self._taken.pop(attempt, None)
-        with self._lock:
-            self._newest.pop(attempt, None)
-            self._sealed.discard(attempt)
+    def forget(self, attempts: Iterable[AttemptKey]) -> None:
+        """Drop what ended attempts left."""
+        for attempt in attempts:
+            self._after_flush.pop(attempt, None)
+            self._taken.pop(attempt, None)
+            with self._lock:
+                self._newest.pop(attempt, None)
+                self._sealed.discard(attempt)
 
     @property
     def hurried(self) -> bool:

@@ -106,6 +106,15 @@ class EventRef(pykka.ActorRef[A]):
         else:
             self._cell.dead_letter(message, "stopped")
 
+    def deliver(self, message: Any) -> None:
+        """Send a message like ``send``, and have it handled before this returns where that is possible.
+
+        It is if this is the loop's thread, outside of any actor's turn, and the actor is idle. For a task that has
+        nothing left to do but to tell its actor so: neither takes another round through the loop.
+        """
+        if not self._cell.dispatcher.run_now(self._cell, message):
+            self.send(message)
+
     @overload
     def ask(self, message: Any, *, block: Literal[False], timeout: float | None = None) -> EventFuture[Any]: ...
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
 from .jobs.messages import StopAttempt, StopCause
@@ -40,12 +42,11 @@ class RunningJobs:
         self.claim: asyncio.Task[Any] | None = None
         self.unaccounted = False
         self._crashed: set[AttemptKey] = set()
-        self._newest: dict[UUID, tuple[int, JobHandle]] = {}
-        self._taken_over: dict[AttemptKey, JobHandle] = {}
-        self._kinds: dict[str, int] = {}
+        self._newest: dict[UUID, _Running] = {}
+        self._taken_over: dict[AttemptKey, _Running] = {}
+        self._kinds: set[str] = set()
         self._on_free: Callable[[], None] | None = None
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._emptied: asyncio.Event | None = None
 
     def __len__(self) -> int:
         return len(self._newest) + len(self._taken_over)
@@ -54,53 +55,61 @@ class RunningJobs:
         """Let nobody claim any more, whichever incarnation of the claimer it is."""
         self.closed = True
 
-    def add(self, claimed: ClaimedJob, handle: JobHandle) -> None:
+    def add(self, claimed: ClaimedJob, handle: JobHandle, since: float) -> None:
         """Record a job that starts; takes its slot.
 
         An older attempt of the same job that still runs here was taken from us, and is told so.
-        """
-        attempt = claimed.token, handle
-        newest = self._newest.setdefault(claimed.id, attempt)
-        if newest is not attempt:
-            token, older = newest
-            _tell(older, StopAttempt(StopCause.LOST))
-            self._taken_over[AttemptKey(claimed.id, token)] = older
-            self._newest[claimed.id] = attempt
-        self._kinds[claimed.kind] = self._kinds.get(claimed.kind, 0) + 1
-        self.slots.take(claimed.queue)
-        self._empty.clear()
 
-    def remove(self, claimed: ClaimedJob) -> None:
-        """Record that an attempt's last transition is committed (or not ours any more); frees its slot."""
-        # Either may end first: the newer one has not to wait until the older one has noticed that it is lost.
-        if not self._taken_over or self._taken_over.pop(AttemptKey(claimed.id, claimed.token), None) is None:
-            del self._newest[claimed.id]
-        self._kinds[claimed.kind] -= 1
-        self.slots.free(claimed.queue)
-        if not self._newest and not self._taken_over:
-            self._empty.set()
-        if self._on_free is not None:
+        Args:
+            claimed: the attempt.
+            handle: of its actor.
+            since: when it was claimed, on the monotonic clock.
+        """
+        running = claimed, handle, since
+        newest = self._newest.setdefault(claimed.id, running)
+        if newest is not running:
+            older, its_handle, _ = newest
+            _tell(its_handle, StopAttempt(StopCause.LOST))
+            self._taken_over[AttemptKey(older.id, older.token)] = newest
+            self._newest[claimed.id] = running
+        self.slots.take(claimed.queue)
+
+    def remove(self, ended: Sequence[ClaimedJob]) -> None:
+        """Record that attempts' last transitions are committed (or not ours any more); frees their slots."""
+        newest, taken_over = self._newest, self._taken_over
+        for claimed in ended:
+            # Either may end first: the newer one has not to wait until the older one has noticed that it is lost.
+            if not taken_over or taken_over.pop(AttemptKey(claimed.id, claimed.token), None) is None:
+                del newest[claimed.id]
+        self._kinds.update([claimed.kind for claimed in ended])
+        for queue, count in Counter([claimed.queue for claimed in ended]).items():
+            self.slots.free(queue, count)
+        if self._emptied is not None and not len(self):
+            self._emptied.set()
+        if ended and self._on_free is not None:
             self._on_free()
 
     def crashed(self, claimed: ClaimedJob) -> None:
         """Record that an attempt's actor crashed: its lease is left to expire, so that the attempt counts."""
         self._crashed.add(AttemptKey(claimed.id, claimed.token))
 
-    def attempts(self) -> set[AttemptKey]:
-        """Return the attempts that run."""
-        newest = {AttemptKey(job_id, token) for job_id, (token, _) in self._newest.items()}
-        return newest.union(self._taken_over)
+    def attempts(self, *, begun_by: float = math.inf) -> set[AttemptKey]:
+        """Return the attempts that run, or those claimed by this moment of the monotonic clock. Any thread."""
+        # A copy of a dictionary is made in one piece; this thread is not the only one.
+        running = [*self._newest.copy().values(), *self._taken_over.copy().values()]
+        return {AttemptKey(claimed.id, claimed.token) for claimed, _, since in running if since <= begun_by}
 
     def accounted(self) -> list[AttemptKey]:
         """Return the attempts that this process knows of: those that run, and those whose actors have crashed."""
         return [*self.attempts(), *self._crashed]
 
     def by_kind(self) -> dict[str, int]:
-        """Count running jobs by kind; kinds that have run before stay, with 0. Any thread."""
-        return dict(self._kinds)
+        """Count running jobs by kind; kinds of which one has ended stay, with 0. Any thread."""
+        running = [*self._newest.copy().values(), *self._taken_over.copy().values()]
+        return dict.fromkeys(self._kinds.copy(), 0) | Counter(claimed.kind for claimed, _, _ in running)
 
     def on_free(self, callback: Callable[[], None] | None) -> None:
-        """Call ``callback``, or nobody, whenever a slot gets free, from now on."""
+        """Call ``callback``, or nobody, whenever slots get free, from now on."""
         self._on_free = callback
 
     def stop_job(self, job_id: UUID, message: StopAttempt) -> bool:
@@ -114,19 +123,25 @@ class RunningJobs:
         """Tell the actors of these attempts to stop, where exactly these attempts run here."""
         for attempt in attempts:
             newest = self._newest.get(attempt.job_id)
-            if newest is not None and newest[0] == attempt.token:
+            if newest is not None and newest[0].token == attempt.token:
                 _tell(newest[1], message)
             elif attempt in self._taken_over:
-                _tell(self._taken_over[attempt], message)
+                _tell(self._taken_over[attempt][1], message)
 
     def stop_all(self, message: StopAttempt) -> None:
         """Tell every job's actor to stop its attempt."""
-        for handle in [*(handle for _, handle in self._newest.values()), *self._taken_over.values()]:
+        for _, handle, _ in [*self._newest.values(), *self._taken_over.values()]:
             _tell(handle, message)
 
     async def wait_empty(self) -> None:
         """Return when no job runs."""
-        await self._empty.wait()
+        while len(self):
+            self._emptied = self._emptied or asyncio.Event()
+            await self._emptied.wait()
+            self._emptied = None
+
+
+_Running: TypeAlias = tuple[ClaimedJob, JobHandle, float]
 
 
 def _tell(handle: JobHandle, message: StopAttempt) -> None:

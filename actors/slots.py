@@ -28,9 +28,9 @@ class Slots:
         """Count a job that starts."""
         self._used[queue] += 1
 
-    def free(self, queue: str) -> None:
-        """Count a job that ended."""
-        self._used[queue] -= 1
+    def free(self, queue: str, count: int = 1) -> None:
+        """Count jobs that ended; default one."""
+        self._used[queue] -= count
 
     def demands(self, at_most: int) -> list[QueueDemand]:
         """Return what could be claimed now, ``at_most`` jobs of each queue; queues without room are left out."""

@@ -182,7 +182,7 @@ def _of_worker(parts: Parts, worker: Worker) -> list[ChildSpec]:
                 ChildSpec(
                     "claimer",
                     Claimer,
-                    (store, worker.running, worker.start_job, parts.store.keeper, parts.telemetry),
+                    (store, worker.running, worker.start_jobs, parts.telemetry),
                     {
                         "node": parts.node,
                         "lease_seconds": settings.lease_seconds,

@@ -23,9 +23,10 @@ from callboard.actors.jobs.definition import JobRegistry
 from callboard.actors.jobs.environment import JobEnvironment
 from callboard.actors.jobs.messages import StopAttempt, StopCause
 from callboard.actors.jobs.renewal_grace import renewal_grace_seconds
+from callboard.actors.jobs.settlement import Settlement
 from callboard.actors.jobs.spawning import Spawnable, Spawning
 from callboard.actors.jobs.state import Reason
-from callboard.actors.jobs.supervisor import StartJob
+from callboard.actors.jobs.supervisor import StartJobs
 from callboard.actors.jobs.types import AttemptKey, ClaimedJob, JobRecord, Rescued
 from callboard.actors.outbox import Outbox
 from callboard.actors.periodic import Tick
@@ -98,12 +99,11 @@ class Worker:
         self._claims_of_ended_until = clock.monotonic() + settings.statement_timeout_seconds
         self._loop = asyncio.get_running_loop()
         self._clock = clock
-        self._start_job: StartJob
+        self._start_jobs: StartJobs
         self._rescue_after = -math.inf
         self._cancelled_early: dict[UUID, None] = {}
         self._in_haste = False
         self._progress = ProgressBoard()
-        self.outbox = Outbox()
         self.running = RunningJobs(settings.queues)
         self.threads = ThreadExecutor(settings.event_loop_threadpool_max_workers)
         self.processes = ProcessExecutor(
@@ -117,10 +117,12 @@ class Worker:
         )
         self.retry = default_wait(settings.retry_initial_seconds, settings.retry_max_seconds)
         self.policy = Policy(unknown_kind_grace_seconds=settings.unknown_kind_grace_seconds)
-        self.environment = self._make_environment(registry, waiters, clock)
+        self.settlement = Settlement(self.running, self._progress, waiters, telemetry, clock, self.policy)
+        self.outbox = Outbox(self.settlement.settle)
+        self.environment = self._make_environment(registry, clock)
         self._progress.on_flush(lambda: self._tell("progress", Tick()))
 
-    def _make_environment(self, registry: JobRegistry, waiters: Waiters, clock: Clock) -> JobEnvironment:
+    def _make_environment(self, registry: JobRegistry, clock: Clock) -> JobEnvironment:
         settings = self._settings
         return JobEnvironment(
             registry=registry,
@@ -128,9 +130,8 @@ class Worker:
             services=self,
             outbox=self.outbox,
             running=self.running,
-            waiters=waiters,
+            settlement=self.settlement,
             progress=self._progress,
-            keeper=self._parts.keeper,
             telemetry=self._telemetry,
             clock=clock,
             policy=self.policy,
@@ -139,9 +140,9 @@ class Worker:
             result_limit_bytes=settings.result_limit_bytes,
         )
 
-    def jobs_ready(self, start_job: StartJob) -> None:
+    def jobs_ready(self, start_jobs: StartJobs) -> None:
         """Start jobs by this function from now on: their supervisor is there."""
-        self._start_job = start_job
+        self._start_jobs = start_jobs
 
     async def start(self) -> None:
         """Prepare what the actors need. Before they start."""
@@ -149,6 +150,7 @@ class Worker:
         await self._synchronise_schedules()
         if self._settings.callback_secret is None:
             await warn_of_unsigned_callbacks(self.environment.registry, self._parts.store)
+        self._parts.keeper.keep(lambda moment: self.running.attempts(begun_by=moment))
         self._parts.keeper.start(self._attempts_lost)
 
     async def _synchronise_schedules(self) -> None:
@@ -169,11 +171,15 @@ class Worker:
 
     # The life of jobs
 
-    def start_job(self, claimed: ClaimedJob) -> None:
-        """Start the actor of a claimed job."""
-        ref = self._start_job(claimed)
-        if self._cancelled_early and claimed.id in self._cancelled_early:
-            ref.send(StopAttempt(StopCause.CANCELLED))
+    def start_jobs(self, jobs: Sequence[ClaimedJob]) -> None:
+        """Start the actors of claimed jobs."""
+        try:
+            self._start_jobs(jobs)
+        finally:
+            if self._cancelled_early:
+                for claimed in jobs:
+                    if claimed.id in self._cancelled_early:
+                        self.running.stop_job(claimed.id, StopAttempt(StopCause.CANCELLED))
 
     def look(self) -> None:
         """Look for jobs now: there may be some."""

@@ -46,11 +46,16 @@ SELECT array_agg(place), (SELECT count(*) FROM notified) FROM written
 """The compare-and-set of ``Statements.apply`` with everything constant that such transitions have in common."""
 
 
-def is_completion(transition: Transition) -> bool:
-    """Tell whether ``complete`` can write a transition: nothing but the job's own row depends on it."""
-    return (
-        not transition.has_parent and transition.reason is Reason.SUCCEEDED and transition.from_status is Status.RUNNING
-    )
+_RUNNING, _COMPLETED, _SUCCEEDED = Status.RUNNING, Status.COMPLETED, Reason.SUCCEEDED  # see ``decide.succeed``
+
+
+def completions(transitions: Sequence[Transition]) -> list[Transition]:
+    """Return the transitions that ``complete`` can write: nothing but the jobs' own rows depends on them."""
+    return [
+        change
+        for change in transitions
+        if change.reason is _SUCCEEDED and not change.has_parent and change.from_status is _RUNNING
+    ]
 
 
 async def complete(
@@ -65,17 +70,17 @@ async def complete(
     cursor = await connection.execute(statement, completion_columns(ordered, actor))
     [(written, _)] = await cursor.fetchall()
     if written is not None and len(written) == len(transitions):
-        return [Applied(change.job_id, Status.COMPLETED) for change in transitions]
+        return [Applied(change.job_id, _COMPLETED) for change in transitions]
     answers: list[Applied | None] = [None] * len(transitions)
     for number in written or ():
-        answers[places[number - 1]] = Applied(ordered[number - 1].job_id, Status.COMPLETED)
+        answers[places[number - 1]] = Applied(ordered[number - 1].job_id, _COMPLETED)
     return answers
 
 
 def completion_columns(transitions: Sequence[Transition], actor: str) -> dict[str, str]:
     """Return the parameters of ``Statements.complete``."""
     return {
-        "ids": plain_array([change.job_id.hex for change in transitions]),
+        "ids": plain_array([f"{change.job_id.int:032x}" for change in transitions]),  # as UUID.hex does
         "tokens": plain_array([str(change.token) for change in transitions]),
         "results": text_array([change.result for change in transitions]),
         "actor": actor,

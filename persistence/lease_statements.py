@@ -63,7 +63,7 @@ WHERE listed.node = CAST(:node AS text) AND job.id = listed.job_id
     AND NOT EXISTS (SELECT FROM unnest([ids uuid], [tokens bigint]) AS known (id, token)
                     WHERE known.id = job.id AND known.token = job.token)
 RETURNING job.id, job.kind, job.queue, job.attempt, job.max_attempts, job.token, CAST(job.arguments AS text),
-          job.timeout_seconds, job.deadline, job.owner, job.parent_id, job.created_at,
+          job.timeout_seconds, job.deadline, job.owner, job.parent_id,
           CAST(extract(epoch FROM job.started_at - job.run_at) AS float8)
 """
 

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 import psycopg
@@ -37,9 +38,9 @@ _STOP_SECONDS: Final = 2.0
 class PostgresAttemptKeeper:
     """Implements ``AttemptKeeper``.
 
-    An attempt is renewed when it is a third of the lease old (or was last renewed so long ago): jobs that end sooner
-    cost nothing. A renewal that fails, for whatever reason, is tried again at the next tick, a twelfth of the lease
-    later: the thread lives until it is stopped.
+    An attempt is renewed when it was claimed a third of the lease ago (or was last renewed so long ago): jobs that end
+    sooner cost nothing. A renewal that fails, for whatever reason, is tried again at the next tick, a twelfth of the
+    lease later: the thread lives until it is stopped.
 
     Args:
         settings: the database, the lease and the hang limit.
@@ -54,8 +55,9 @@ class PostgresAttemptKeeper:
         self._telemetry = telemetry
         self._monotonic = monotonic
         self._renew = LeaseStatements(settings.database_schema).renew.native
-        self._lock = threading.Lock()
-        self._kept: dict[AttemptKey, float] = {}
+        self._begun_by: Callable[[float], AbstractSet[AttemptKey]] = lambda _: frozenset()
+        self._renewed: dict[AttemptKey, float] = {}
+        self._lost: set[AttemptKey] = set()
         self._last_beat = monotonic()
         self._silent = False
         self._failing = False
@@ -63,6 +65,10 @@ class PostgresAttemptKeeper:
         self._thread: threading.Thread | None = None
         self._connection: psycopg.Connection[Any] | None = None
         self._connection_lock = threading.Lock()
+
+    def keep(self, begun_by: Callable[[float], AbstractSet[AttemptKey]]) -> None:
+        """Keep the attempts that run. Before ``start``."""
+        self._begun_by = begun_by
 
     def start(self, on_lost: Callable[[Sequence[AttemptKey]], None]) -> None:
         """Start the thread."""
@@ -72,19 +78,6 @@ class PostgresAttemptKeeper:
             target=self._run, args=(on_lost, self._stopping), name="callboard-leases", daemon=True
         )
         self._thread.start()
-
-    def add(self, attempts: Sequence[AttemptKey]) -> None:
-        """Keep these from now on."""
-        now = self._monotonic()
-        with self._lock:
-            for attempt in attempts:
-                self._kept[attempt] = now
-
-    def discard(self, attempts: Sequence[AttemptKey]) -> None:
-        """Stop keeping these."""
-        with self._lock:
-            for attempt in attempts:
-                self._kept.pop(attempt, None)
 
     def beat(self) -> None:
         """Show that the event loop lives."""
@@ -119,9 +112,7 @@ class PostgresAttemptKeeper:
         now = self._monotonic()
         if self._loop_hangs(now):
             return []
-        due_before = now - self._settings.lease_seconds / _RENEWALS_PER_LEASE
-        with self._lock:
-            due = [attempt for attempt, renewed in self._kept.items() if renewed <= due_before]
+        due = self._due(now - self._settings.lease_seconds / _RENEWALS_PER_LEASE)
         if not due:
             return []
         try:
@@ -141,21 +132,24 @@ class PostgresAttemptKeeper:
             self._failing = False
         return self._settle(due, kept, now)
 
+    def _due(self, moment: float) -> list[AttemptKey]:
+        """Return what runs and was claimed, or last renewed, by a moment."""
+        running = self._begun_by(moment)
+        self._renewed = {attempt: renewed for attempt, renewed in self._renewed.items() if attempt in running}
+        self._lost.intersection_update(running)
+        return [
+            attempt for attempt in running if attempt not in self._lost and self._renewed.get(attempt, moment) <= moment
+        ]
+
     def _failed(self) -> None:
         self._disconnect()
         self._telemetry.lease_failed("error")
 
     def _settle(self, due: Sequence[AttemptKey], kept: set[AttemptKey], now: float) -> list[AttemptKey]:
-        lost = []
-        with self._lock:
-            for attempt in due:
-                if attempt not in self._kept:  # it ended while we asked
-                    continue
-                if attempt in kept:
-                    self._kept[attempt] = now
-                else:
-                    del self._kept[attempt]
-                    lost.append(attempt)
+        self._renewed.update(dict.fromkeys(kept, now))
+        running = self._begun_by(now)  # some may have ended while we asked
+        lost = [attempt for attempt in due if attempt not in kept and attempt in running]
+        self._lost.update(lost)
         for attempt in lost:
             logger.warning(
                 "job %s: the attempt with token %d is lost: cancelled, or taken back as if we were dead", *attempt

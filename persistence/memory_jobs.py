@@ -81,7 +81,6 @@ def claimed_job(job: JobRecord, at: datetime) -> ClaimedJob:
         deadline=job.deadline,
         owner=job.owner,
         parent_id=job.parent_id,
-        created_at=job.created_at,
         wait_seconds=(at - job.run_at).total_seconds(),
     )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 
 from callboard.actors.jobs.types import AttemptKey
 
@@ -31,30 +33,29 @@ class MemoryAttemptKeeper:
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
-        self._kept: dict[AttemptKey, None] = {}
+        self._begun_by: Callable[[float], AbstractSet[AttemptKey]] = lambda _: frozenset()
+        self._lost: set[AttemptKey] = set()
         self._on_lost: Callable[[Sequence[AttemptKey]], None] | None = None
+
+    def keep(self, begun_by: Callable[[float], AbstractSet[AttemptKey]]) -> None:
+        """Keep the attempts that run."""
+        self._begun_by = begun_by
 
     def start(self, on_lost: Callable[[Sequence[AttemptKey]], None]) -> None:
         """Remember whom to tell of lost attempts."""
         self._on_lost = on_lost
 
-    def add(self, attempts: Sequence[AttemptKey]) -> None:
-        """Keep these from now on."""
-        self._kept.update(dict.fromkeys(attempts))
-
-    def discard(self, attempts: Sequence[AttemptKey]) -> None:
-        """Stop keeping these."""
-        for attempt in attempts:
-            self._kept.pop(attempt, None)
-
     def beat(self) -> None:
         """Renew all; report the lost ones."""
-        lost = self._store.renew_now(list(self._kept))
-        self.discard(lost)
-        if lost and self._on_lost is not None:
+        if self._on_lost is None:
+            return
+        running = self._begun_by(math.inf)
+        self._lost.intersection_update(running)
+        lost = self._store.renew_now(list(running - self._lost))
+        self._lost.update(lost)
+        if lost:
             self._on_lost(lost)
 
     def stop(self) -> None:
         """Renew no more."""
         self._on_lost = None
-        self._kept.clear()

@@ -45,7 +45,7 @@ from . import limiting, reading, rescuing, spawning, uniqueness, writing
 from .batches import PostgresBatches
 from .callbacks import PostgresCallbacks
 from .claim_marks import ClaimMarks, Walk
-from .completing import is_completion
+from .completing import completions
 from .controls import PostgresControls
 from .engine import behind_pooler, connect_alike, make_engine, readable_errors
 from .families import cancelled_jobs
@@ -284,7 +284,7 @@ class PostgresStore:
         holders = [key for key in map(_attempt, transitions) if key in self._holders] if self._holders else []
 
         async def body(connection: _Native) -> list[Applied | Refused]:
-            if not holders and all(map(is_completion, transitions)):
+            if not holders and len(completions(transitions)) == len(transitions):
                 writer = writing.TransitionWriter(connection, self._sql, actor)
                 return await writer.complete(transitions)
             async with connection.transaction():
@@ -523,4 +523,5 @@ def _plan(job_id: UUID, job: _Locked | None, event: Event) -> Transition | Refus
 
 
 async def _rows(connection: _Native, statement: bytes, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    return await (await connection.execute(statement, parameters)).fetchall()
+    # Binary: a claim's rows take half the time to decode.
+    return await (await connection.execute(statement, parameters, binary=True)).fetchall()

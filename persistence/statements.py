@@ -135,7 +135,7 @@ WITH step AS MATERIALIZED (
 ), {take}
 (SELECT NULL, NULL, demand.queue, NULL, NULL, walk.jobs, CAST(walk.last_turn AS text),
         CAST(walk.entries - demand.entries AS float8), NULL, CAST(now() - interval '1 second' AS text), walk.last_id,
-        NULL, NULL
+        NULL
  FROM demand, LATERAL (
     SELECT count(*) AS jobs, max(turn) AS last_turn, {entries} AS entries,
            (array_agg(id ORDER BY turn DESC, id DESC) FILTER (WHERE turn IS NOT NULL))[1] AS last_id
@@ -155,8 +155,7 @@ _TAKE = """claimed AS (
         lease_expires_at = now() + CAST(:lease AS float8) * interval '1 second'
     WHERE job.id = ANY(ARRAY(SELECT id FROM picked))
     RETURNING job.id, job.kind, job.queue, job.attempt, job.max_attempts, job.token, job.arguments, job.timeout_seconds,
-              job.deadline, job.owner, job.parent_id, job.created_at, job.run_at, job.priority, job.transitions,
-              job.older_history
+              job.deadline, job.owner, job.parent_id, job.run_at, job.priority, job.transitions, job.older_history
 ), recorded AS (
     INSERT INTO {history} (number, from_status, to_status, reason, actor, job_ids, sequences, attempts, older,
                            lease_expires_at)
@@ -173,7 +172,7 @@ _TAKE = """claimed AS (
 
 _TAKEN = """
 SELECT id, kind, queue, attempt, max_attempts, token, CAST(arguments AS text), timeout_seconds, deadline, owner,
-       parent_id, created_at, CAST(extract(epoch FROM now() - run_at) AS float8)
+       parent_id, CAST(extract(epoch FROM now() - run_at) AS float8)
 FROM claimed ORDER BY run_at + priority * {aging}, id"""
 
 # Delayed jobs whose time has come get their turn. An idle queue needs none of this; in a busy one they would wait for

@@ -12,7 +12,7 @@ from callboard.actors.jobs.decide import Transition
 from callboard.actors.jobs.types import Applied, Refused
 from callboard.actors.outbox import Answer, Outbox
 
-from .completing import is_completion
+from .completing import completions
 
 _log = logging.getLogger(__name__)
 
@@ -107,12 +107,13 @@ class Writer(EventActor):
 
     async def _write(self, batch: list[Transition]) -> list[Answer]:
         """Write completions, then the others: in one transaction they would lock jobs in two orders, and deadlock."""
-        completions = [transition for transition in batch if is_completion(transition)]
-        if not 0 < len(completions) < len(batch):
+        plain = completions(batch)
+        if not 0 < len(plain) < len(batch):
             return await self._write_alike(batch)
-        others = [transition for transition in batch if not is_completion(transition)]
-        completed, written = iter(await self._write_alike(completions)), iter(await self._write_alike(others))
-        return [next(completed if is_completion(transition) else written) for transition in batch]
+        places = set(map(id, plain))
+        others = [transition for transition in batch if id(transition) not in places]
+        completed, written = iter(await self._write_alike(plain)), iter(await self._write_alike(others))
+        return [next(completed if id(transition) in places else written) for transition in batch]
 
     async def _write_alike(self, batch: list[Transition]) -> list[Answer]:
         try:

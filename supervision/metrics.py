@@ -16,6 +16,7 @@ from callboard.actors.dead_letters import DeadLetterReason
 from callboard.actors.jobs.retention import Pruned
 from callboard.actors.jobs.state import TERMINAL, UNFINISHED, Reason, Status
 from callboard.actors.jobs.types import ClaimedJob, StoreSummary
+from callboard.actors.ports import AttemptEnd
 from callboard.actors.statistics import ActorClassStatistics, SystemStatistics
 
 from . import metric_list as families
@@ -138,10 +139,12 @@ class PrometheusTelemetry(Collector):
             for job in jobs:
                 observe((job.kind, job.queue), job.wait_seconds)
 
-    def attempt_ended(self, kind: str, queue: str, to_status: Status, reason: Reason, run_seconds: float) -> None:
-        """Count an attempt whose last transition was committed."""
+    def attempts_ended(self, ended: Sequence[tuple[AttemptEnd, float]]) -> None:
+        """Count attempts whose last transitions were committed."""
         with self._lock:
-            self._attempts.observe((kind, queue, to_status, reason), run_seconds)
+            observe = self._attempts.observe
+            for how, run_seconds in ended:
+                observe(how, run_seconds)
 
     def transition_refused(self, from_status: str, to_status: str, cause: str) -> None:
         """Count a transition that lost."""

@@ -50,7 +50,9 @@ class CodeRun:
             if self._cancelled:
                 return Raised(asyncio.CancelledError())
         try:
-            return await self._call.run()
+            ended: list[Outcome] = []
+            await self._call.run(ended.append)
+            return ended[0]
         finally:
             with self._lock:
                 self._task = None

@@ -27,7 +27,7 @@ class EventLoopExecutor:
         """Run a call now. On the loop's thread only."""
         execution = EventLoopExecution(self, on_finish, call.definition.kind)
         on_start()  # first: an eager task may have ended when `create_task` returns, and nobody is left to hear of it
-        execution.task = self._loop.create_task(execution.run(call))
+        execution.task = self._loop.create_task(call.run(execution.finish))
         return execution
 
     @property
@@ -60,10 +60,6 @@ class EventLoopExecution:
         self._kind = kind
         self._on_finish: OnFinish | None = on_finish
 
-    async def run(self, call: Call) -> None:
-        """Run the call and tell how it ended."""
-        self._finish(await call.run())
-
     def cancel(self) -> None:
         """Cancel the task."""
         self.task.add_done_callback(self._cancelled_unborn)
@@ -78,11 +74,12 @@ class EventLoopExecution:
         _log.warning("a job of kind %s ignores its cancellation and still runs on the event loop", self._kind)
         return True
 
-    def _finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: Outcome) -> None:
+        """Tell how the call ended, unless it was abandoned."""
         on_finish, self._on_finish = self._on_finish, None
         if on_finish is not None:
             on_finish(outcome)
 
     def _cancelled_unborn(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
-            self._finish(Raised(asyncio.CancelledError()))
+            self.finish(Raised(asyncio.CancelledError()))

@@ -21,15 +21,14 @@ from callboard.actors.executors.base import Execution
 from callboard.actors.outbox import Write
 from callboard.actors.retry import next_delay_seconds
 
-from .call import Call, Outcome, was_cancelled
+from .call import Call, Judged, Outcome, Raised, Returned, was_cancelled
 from .context import JobContext
-from .decide import Event, Fail, SoftStop, Succeed, TimeOut, UnknownKind, decide, succeed
+from .decide import Event, Fail, SoftStop, Succeed, TimeOut, Transition, UnknownKind, decide, succeed
 from .definition import JobDefinition
 from .environment import JobEnvironment
 from .failure import describe, plain_error
 from .interpret import interpret
 from .messages import (
-    CodeFinished,
     CodeNotStarted,
     CodeStarted,
     GraceOver,
@@ -39,7 +38,6 @@ from .messages import (
     StopAttempt,
     StopCause,
 )
-from .settlement import Settlement
 from .state import Reason, Status
 from .types import AttemptKey, ClaimedJob
 
@@ -53,18 +51,19 @@ class JobActor(EventActor):
     attempt and gives the job to somebody else.
     """
 
-    def __init__(self, claimed: ClaimedJob, environment: JobEnvironment) -> None:
+    # What most attempts never change is not set for each of them.
+    _context: JobContext | None = None
+    _execution: Execution | None = None
+    _stop_cause: StopCause | None = None
+    _event: Event | None = None
+    _holds = True
+
+    def __init__(self, claimed: ClaimedJob, environment: JobEnvironment, started: float) -> None:
         super().__init__()
         self._claimed = claimed
-        self._attempt = AttemptKey(claimed.id, claimed.token)
         self._environment = environment
         self._definition: JobDefinition[..., Any] | None = environment.registry.get(claimed.kind)
-        self._context: JobContext | None = None
-        self._execution: Execution | None = None
-        self._stop_cause: StopCause | None = None
-        self._event: Event | None = None
-        self._started = environment.clock.monotonic()
-        self._holds = True
+        self._started = started
 
     @property
     def label(self) -> str:
@@ -94,21 +93,16 @@ class JobActor(EventActor):
             left = max(0.0, (claimed.deadline - environment.clock.now()).total_seconds())
             self.context.start_timer("deadline", left, StopAttempt(StopCause.TIMEOUT))
         on_start = _nothing if claimed.timeout_seconds is None else self._tell_started
-        self._execution = environment.executors[definition.executor].start(call, on_start, self._tell_finished)
-
-    # Called by the executor, in any thread
+        self._execution = environment.executors[definition.executor].start(call, on_start, self.actor_ref.deliver)
 
     def _tell_started(self) -> None:
         self.actor_ref.send(CodeStarted())
 
-    def _tell_finished(self, outcome: Outcome) -> None:
-        self.actor_ref.send(CodeFinished(outcome))
-
     def on_receive(self, message: JobMessage) -> None:
         """Take the next step."""
         match message:
-            case CodeFinished(outcome):
-                self._code_finished(outcome)
+            case Returned() | Raised() | Judged():
+                self._code_finished(message)
             case CodeStarted():
                 self._code_started()
             case CodeNotStarted(exception):
@@ -118,7 +112,7 @@ class JobActor(EventActor):
             case GraceOver():
                 self._grace_over()
             case ReportStored():
-                self._put()
+                self._put_decided()
             case KindUnknownFor(seconds):
                 self._write(UnknownKind(seconds))
             case _:
@@ -158,6 +152,9 @@ class JobActor(EventActor):
         execution.cancel()
 
     def _code_finished(self, outcome: Outcome) -> None:
+        if self._stop_cause is None and type(outcome) is Returned and not self._environment.progress:
+            self._succeed(outcome.result)  # nearly always: the short way
+            return
         match self._stop_cause:
             case None:
                 self._write(self._interpret(outcome))
@@ -214,41 +211,45 @@ class JobActor(EventActor):
         if self._stop_cause is not None:
             self.context.cancel_timer("grace")
         self._event = event
-        if environment.progress.waits(self._attempt):
+        attempt = AttemptKey(self._claimed.id, self._claimed.token)
+        if environment.progress.waits(attempt):
             # The last report must be stored while the attempt still owns the row.
             send = self.actor_ref.send
-            environment.progress.flush_before(self._attempt, lambda: send(ReportStored()))
+            environment.progress.flush_before(attempt, lambda: send(ReportStored()))
         else:
-            self._put()
+            self._put_decided()
 
-    def _put(self) -> None:
+    def _put_decided(self) -> None:
         environment, event = self._environment, self._event
         if event is None:
             raise AssertionError("nothing has happened that could be written")
-        transition = (
-            succeed(self._claimed, event, has_parent=self._claimed.parent_id is not None)
-            if type(event) is Succeed
-            else decide(self._claimed, event, environment.policy, environment.clock.now())
-        )
+        if isinstance(event, Succeed):
+            self._succeed(event.result)
+        else:
+            self._put(decide(self._claimed, event, environment.policy, environment.clock.now()))
+
+    def _succeed(self, result: str | None) -> None:
+        claimed = self._claimed
+        self._put(succeed(claimed.id, claimed.token, result, claimed.parent_id is not None))
+
+    def _put(self, transition: Transition) -> None:
         self._holds = False
-        environment.outbox.put(
-            Write(transition, Settlement(self._claimed, transition, self._started, environment).answered)
-        )
+        self._environment.outbox.put(Write(transition, self._claimed, self._started))
         self.actor_inbox.end_after_message()
 
     def _stopped_for_others(self, cause: StopCause) -> None:
         environment, claimed = self._environment, self._claimed
         if cause is StopCause.CANCELLED:
             run_seconds = environment.clock.monotonic() - self._started
-            environment.telemetry.attempt_ended(
-                claimed.kind, claimed.queue, Status.CANCELLED, Reason.CANCELLED, run_seconds
+            environment.telemetry.attempts_ended(
+                [((claimed.kind, claimed.queue, Status.CANCELLED, Reason.CANCELLED), run_seconds)]
             )
         self._let_go()
         self.actor_inbox.end_after_message()
 
     def _let_go(self) -> None:
         self._holds = False
-        self._environment.let_go(self._claimed, self._attempt)
+        self._environment.settlement.let_go([self._claimed])
 
 
 def _nothing() -> None:

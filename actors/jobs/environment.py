@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from callboard.actors.clock import Clock
 from callboard.actors.executors.base import Executor
 from callboard.actors.outbox import Outbox
-from callboard.actors.ports import AttemptKeeper, Telemetry
+from callboard.actors.ports import Telemetry
 from callboard.actors.progress import ProgressBoard
 from callboard.actors.retry import WaitStrategy
 from callboard.actors.running_jobs import RunningJobs
-from callboard.actors.waiters import Waiters
 
 from .context import ContextServices
 from .decide import Policy
 from .definition import JobRegistry
-from .types import AttemptKey, ClaimedJob
+from .settlement import Settlement
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +28,11 @@ class JobEnvironment:
     services: ContextServices
     outbox: Outbox
     running: RunningJobs
-    waiters: Waiters
+    settlement: Settlement
     progress: ProgressBoard
-    keeper: AttemptKeeper
     telemetry: Telemetry
     clock: Clock
     policy: Policy
     retry: WaitStrategy
     cancel_grace_seconds: float
     result_limit_bytes: int
-
-    def let_go(self, claimed: ClaimedJob, attempt: AttemptKey) -> None:
-        """Free the slot and the lease of an attempt that has ended, whatever way."""
-        self.progress.forget(attempt)
-        self.keeper.discard((attempt,))
-        self.running.remove(claimed)

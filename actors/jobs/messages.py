@@ -31,12 +31,6 @@ class CodeNotStarted(NamedTuple):
     exception: Exception
 
 
-class CodeFinished(NamedTuple):
-    """The function ended."""
-
-    outcome: Outcome
-
-
 class StopAttempt(NamedTuple):
     """End the attempt."""
 
@@ -57,6 +51,5 @@ class ReportStored(NamedTuple):
     """The attempt's last progress report is stored."""
 
 
-JobMessage: TypeAlias = (
-    KindUnknownFor | CodeStarted | CodeNotStarted | CodeFinished | StopAttempt | GraceOver | ReportStored
-)
+JobMessage: TypeAlias = Outcome | KindUnknownFor | CodeStarted | CodeNotStarted | StopAttempt | GraceOver | ReportStored
+"""An ``Outcome`` tells that the function has ended, and how."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from callboard.actors.actor import EventActor
-from callboard.actors.ref import EventRef
 
 from .actor import JobActor
 from .environment import JobEnvironment
 from .types import ClaimedJob
 
-StartJob: TypeAlias = Callable[[ClaimedJob], EventRef[JobActor]]
+StartJobs: TypeAlias = Callable[[Sequence[ClaimedJob]], None]
 
 
 class JobSupervisor(EventActor):
@@ -22,7 +21,7 @@ class JobSupervisor(EventActor):
     expired, in whichever process has room. So this actor neither counts nor restarts; it sees to it that a job actor,
     however it ends, killed included, leaves its slot and its lease free. When it ends itself, its children end first.
 
-    A job is started by a plain call on the event loop, not by a message that waits for its turn: a claim brings
+    Jobs are started by a plain call on the event loop, not by a message that waits for its turn: a claim brings
     hundreds at a time, and what a job costs is counted in microseconds.
 
     Args:
@@ -31,18 +30,19 @@ class JobSupervisor(EventActor):
             ``pykka.ActorDeadError``.
     """
 
-    def __init__(self, environment: JobEnvironment, on_ready: Callable[[StartJob], None]) -> None:
+    def __init__(self, environment: JobEnvironment, on_ready: Callable[[StartJobs], None]) -> None:
         super().__init__()
         self._environment = environment
         self._on_ready = on_ready
 
     def on_start(self) -> None:
         """Be ready."""
-        self._on_ready(self._start_job)
+        self._on_ready(self._start_jobs)
 
-    def _start_job(self, claimed: ClaimedJob) -> EventRef[JobActor]:
-        ref = self.context.spawn(JobActor, claimed, self._environment)
-        self._environment.running.add(claimed, ref)
-        actor: JobActor = ref.actor_inbox.actor
-        actor.begin()
-        return ref
+    def _start_jobs(self, jobs: Sequence[ClaimedJob]) -> None:
+        environment, adopt = self._environment, self.context.adopt
+        add, now = environment.running.add, environment.clock.monotonic()
+        for claimed in jobs:
+            actor = JobActor(claimed, environment, now)
+            add(claimed, adopt(actor), now)
+            actor.begin()

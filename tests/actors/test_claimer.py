@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Sequence
 from uuid import UUID
 
 import pykka
@@ -6,7 +7,7 @@ import pytest
 
 from callboard.actors.claimer import Claimer, Look
 from callboard.actors.errors import StoreError
-from callboard.actors.jobs.types import AttemptKey, ClaimedJob, QueueDemand
+from callboard.actors.jobs.types import ClaimedJob, QueueDemand
 from callboard.actors.ports import NoTelemetry
 from callboard.actors.ref import EventRef
 from callboard.actors.running_jobs import RunningJobs
@@ -22,20 +23,6 @@ from tests.support.waiting import settle
 LIMITS = {"default": 8, "other": 4}
 
 
-class Keeper:
-    """Notes which attempts it was given."""
-
-    def __init__(self) -> None:
-        self.kept: list[AttemptKey] = []
-
-    def add(self, attempts: list[AttemptKey]) -> None:
-        self.kept += attempts
-
-    def discard(self, attempts: list[AttemptKey]) -> None:
-        for attempt in attempts:
-            self.kept.remove(attempt)
-
-
 class Stage:
     """A claimer with everything around it."""
 
@@ -43,13 +30,13 @@ class Stage:
         self.system = system
         self.store = StageStore()
         self.running = RunningJobs(LIMITS)
-        self.keeper = Keeper()
         self.batch_size = 100
         self.started: list[ClaimedJob] = []
 
-    def start_job(self, claimed: ClaimedJob) -> None:
-        self.started.append(claimed)
-        self.running.add(claimed, None)
+    def start_jobs(self, jobs: Sequence[ClaimedJob]) -> None:
+        for claimed in jobs:
+            self.started.append(claimed)
+            self.running.add(claimed, None, 0.0)
 
     def spawn(self) -> EventRef[Claimer]:
         spec = self.spec()
@@ -66,7 +53,7 @@ class Stage:
         return ChildSpec(
             "claimer",
             Claimer,
-            (self.store, self.running, self.start_job, self.keeper, NoTelemetry()),
+            (self.store, self.running, self.start_jobs, NoTelemetry()),
             {
                 "node": "node",
                 "lease_seconds": 30,
@@ -93,7 +80,7 @@ async def test_it_looks_at_its_start_and_takes_what_fits(stage: Stage) -> None:
 
     assert stage.store.claims[0] == [QueueDemand("default", 8), QueueDemand("other", 4)]
     assert stage.ids() == [job.id for job in jobs]
-    assert [attempt.job_id for attempt in stage.keeper.kept] == stage.ids()
+    assert {attempt.job_id for attempt in stage.running.attempts()} == set(stage.ids())
 
 
 async def first_started(stage: Stage) -> None:
@@ -156,10 +143,10 @@ async def test_a_full_house_asks_again_when_a_quarter_is_free(stage: Stage) -> N
     await settle()
     assert len(stage.started) == 8
 
-    stage.running.remove(stage.started[0])
+    stage.running.remove([stage.started[0]])
     await settle()
     assert len(stage.started) == 8
-    stage.running.remove(stage.started[1])
+    stage.running.remove([stage.started[1]])
     await settle()
     assert len(stage.started) == 10
     assert stage.store.claims[-1] == [QueueDemand("default", 2)]
@@ -171,7 +158,7 @@ async def test_an_idle_queue_does_not_hide_the_backlog_of_another(stage: Stage) 
     await settle()
     assert len(stage.started) == 4
     for claimed in stage.started[:4]:
-        stage.running.remove(claimed)
+        stage.running.remove([claimed])
     await settle()
     assert len(stage.started) == 6
 
@@ -221,21 +208,23 @@ async def test_another_error_crashes_it(stage: Stage) -> None:
 
 async def test_jobs_that_cannot_be_started_are_adopted_by_the_next_claim(stage: Stage) -> None:
     jobs = await stage.store.add(3)
-    start_job, down = stage.start_job, [False, True]
+    start_jobs, down = stage.start_jobs, [True]
 
-    def start(claimed: ClaimedJob) -> None:
-        if down and down.pop(0):
+    def start(jobs: Sequence[ClaimedJob]) -> None:
+        if down:
+            down.clear()
+            start_jobs(jobs[:1])
             raise pykka.ActorDeadError("the supervisor of jobs is restarted")
-        start_job(claimed)
+        start_jobs(jobs)
 
-    stage.start_job = start  # type: ignore[method-assign]
+    stage.start_jobs = start  # type: ignore[method-assign]
     crashed = await stage.spawn().termination()
     assert isinstance(crashed.exception, pykka.ActorDeadError)
-    assert (len(stage.started), len(stage.keeper.kept)) == (1, 1)
+    assert (len(stage.started), len(stage.running)) == (1, 1)
     stage.spawn()
     await settle()
     assert sorted(stage.ids()) == sorted(job.id for job in jobs)
-    assert sorted(attempt.job_id for attempt in stage.keeper.kept) == sorted(stage.ids())
+    assert sorted(attempt.job_id for attempt in stage.running.attempts()) == sorted(stage.ids())
 
 
 @pytest.mark.parametrize("how", ["kill", "shutdown"])
@@ -288,7 +277,7 @@ async def test_a_claim_whose_answer_got_lost_is_found_again(stage: Stage, timer_
     await settle()
     assert sorted(stage.ids()) == sorted(job.id for job in jobs)
     assert {claimed.attempt for claimed in stage.started} == {1}
-    assert sorted(attempt.job_id for attempt in stage.keeper.kept) == sorted(stage.ids())
+    assert sorted(attempt.job_id for attempt in stage.running.attempts()) == sorted(stage.ids())
 
 
 async def test_what_runs_here_is_no_orphan(stage: Stage, timer_clock: TimerClock) -> None:
@@ -340,7 +329,7 @@ async def test_the_orphan_of_a_crashed_actor_is_left_to_its_lease(stage: Stage) 
     claimer = stage.spawn()
     await settle()
     stage.running.crashed(stage.started[0])
-    stage.running.remove(stage.started[0])
+    stage.running.remove([stage.started[0]])
     stage.running.unaccounted = True
     claimer.send(Look())
     await settle()

@@ -77,7 +77,7 @@ def test_nothing_is_left_of_an_attempt_that_ended(taken: bool, board: ProgressBo
     board.flush_before(ATTEMPT, lambda: pytest.fail("a forgotten attempt went on"))
     if taken:
         board.take()
-    board.forget(ATTEMPT)
+    board.forget([ATTEMPT])
     assert not board.waits(ATTEMPT)
     assert not board.hurried
     assert board.take() == {}

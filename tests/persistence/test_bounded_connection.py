@@ -151,7 +151,7 @@ async def test_a_lease_keeper_gives_a_silent_connection_up(
     lease = settings.model_copy(update={"lease_seconds": 1.2})
     keeper = PostgresAttemptKeeper(lease, NoTelemetry(), monotonic=clock.monotonic)
     job = await running(store, lease=0)
-    keeper.add([AttemptKey(job.id, job.token)])
+    keeper.keep(lambda _: {AttemptKey(job.id, job.token)})
     clock.advance(0.5)
     await asyncio.to_thread(keeper.tick)
     first = (await record(store, job.id)).lease_expires_at

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -51,11 +52,31 @@ def failures() -> Failures:
     return Failures()
 
 
+class Running(dict[AttemptKey, float]):
+    """The attempts that run, each with the moment of its claim."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.monotonic = monotonic
+
+    def add(self, *jobs: ClaimedJob) -> None:
+        self.update({key(job): self.monotonic() for job in jobs})
+
+    def begun_by(self, moment: float) -> set[AttemptKey]:
+        return {attempt for attempt, since in self.copy().items() if since <= moment}
+
+
 @pytest.fixture
-def keeper(database_url: str, clock: FakeClock, failures: Failures) -> PostgresAttemptKeeper:
+def held(clock: FakeClock) -> Running:
+    return Running(clock.monotonic)
+
+
+@pytest.fixture
+def keeper(database_url: str, clock: FakeClock, failures: Failures, held: Running) -> PostgresAttemptKeeper:
     """A keeper whose ticks the test makes itself."""
     settings = Settings(database_url=database_url, lease_seconds=LEASE_SECONDS, hang_limit_seconds=15)
-    return PostgresAttemptKeeper(settings, failures, monotonic=clock.monotonic)
+    keeper = PostgresAttemptKeeper(settings, failures, monotonic=clock.monotonic)
+    keeper.keep(held.begun_by)
+    return keeper
 
 
 @pytest.fixture
@@ -74,10 +95,10 @@ async def expired(store: PostgresStore) -> list[Any]:
 
 
 async def test_an_attempt_is_renewed_from_a_third_of_its_lease(
-    store: PostgresStore, keeper: PostgresAttemptKeeper, advance: Advance
+    store: PostgresStore, keeper: PostgresAttemptKeeper, held: Running, advance: Advance
 ) -> None:
     job = await running(store, max_attempts=2, lease=LONG_AGO)
-    keeper.add([key(job)])
+    held.add(job)
     advance(LEASE_SECONDS / 3 - 0.1)
     assert keeper.tick() == []
     assert (await record(store, job.id)).lease_expires_at < (await record(store, job.id)).started_at  # type: ignore[operator]
@@ -91,22 +112,22 @@ async def test_an_attempt_is_renewed_from_a_third_of_its_lease(
 
 
 async def test_a_job_that_ends_soon_costs_no_statement(
-    keeper: PostgresAttemptKeeper, store: PostgresStore, advance: Advance
+    keeper: PostgresAttemptKeeper, held: Running, store: PostgresStore, advance: Advance
 ) -> None:
     job = await running(store)
-    keeper.add([key(job)])
-    keeper.discard([key(job)])
+    held.add(job)
+    held.clear()
     advance(LEASE_SECONDS)
     assert keeper.tick() == []
     assert keeper._connection is None
 
 
 async def test_lost_attempts_are_reported_once(
-    store: PostgresStore, keeper: PostgresAttemptKeeper, advance: Advance, failures: Failures
+    store: PostgresStore, keeper: PostgresAttemptKeeper, held: Running, advance: Advance, failures: Failures
 ) -> None:
     await spawned(store, 3, max_attempts=3)
     mine, cancelled, rescued = await claimed(store)
-    keeper.add([key(mine), key(cancelled), key(rescued)])
+    held.add(mine, cancelled, rescued)
     await store.cancel([cancelled.id], actor="client:test")
     await applied(store, outcome(rescued, Succeed(None)))
     advance(LEASE_SECONDS / 3)
@@ -117,12 +138,12 @@ async def test_lost_attempts_are_reported_once(
 
 
 async def test_the_older_of_two_attempts_of_a_job_is_lost_and_the_newer_one_kept(
-    store: PostgresStore, keeper: PostgresAttemptKeeper, advance: Advance
+    store: PostgresStore, keeper: PostgresAttemptKeeper, held: Running, advance: Advance
 ) -> None:
     stale = await running(store, max_attempts=3, lease=LONG_AGO)
     assert await expired(store) == [stale.id]
     [fresh] = await claimed(store)
-    keeper.add([key(stale), key(fresh)])
+    held.add(stale, fresh)
     advance(LEASE_SECONDS / 3)
     assert keeper.tick() == [key(stale)]
     advance(LEASE_SECONDS / 3)
@@ -130,10 +151,15 @@ async def test_the_older_of_two_attempts_of_a_job_is_lost_and_the_newer_one_kept
 
 
 async def test_a_silent_loop_loses_its_leases(
-    store: PostgresStore, keeper: PostgresAttemptKeeper, advance: Advance, clock: FakeClock, failures: Failures
+    store: PostgresStore,
+    keeper: PostgresAttemptKeeper,
+    held: Running,
+    advance: Advance,
+    clock: FakeClock,
+    failures: Failures,
 ) -> None:
     job = await running(store, max_attempts=2, lease=LONG_AGO)
-    keeper.add([key(job)])
+    held.add(job)
     clock.advance(15.1)
     for _ in range(3):
         assert keeper.tick() == []
@@ -147,13 +173,14 @@ async def test_a_silent_loop_loses_its_leases(
 async def test_a_lost_connection_is_made_again(
     store: PostgresStore,
     keeper: PostgresAttemptKeeper,
+    held: Running,
     advance: Advance,
     failures: Failures,
     database_url: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     job = await running(store, max_attempts=2, lease=LONG_AGO)
-    keeper.add([key(job)])
+    held.add(job)
     advance(LEASE_SECONDS / 3)
     keeper.tick()
     with psycopg.connect(database_url, autocommit=True) as other:
@@ -171,7 +198,8 @@ async def test_a_lost_connection_is_made_again(
 async def test_the_thread_renews_and_reports_without_the_loop(
     store: PostgresStore, database_url: str, failures: Failures
 ) -> None:
-    keeper = PostgresAttemptKeeper(Settings(database_url=database_url, lease_seconds=0.3), failures)
+    keeper, held = PostgresAttemptKeeper(Settings(database_url=database_url, lease_seconds=0.3), failures), Running()
+    keeper.keep(held.begun_by)
     lost: list[AttemptKey] = []
     told = threading.Event()
 
@@ -180,15 +208,16 @@ async def test_the_thread_renews_and_reports_without_the_loop(
         lost.extend(attempts)
         told.set()
 
-    [cancelled, kept] = [await running(store) for _ in range(2)]
+    [cancelled, kept] = [await running(store, lease=LONG_AGO) for _ in range(2)]
+    first = (await record(store, kept.id)).lease_expires_at
     await store.cancel([cancelled.id], actor="client:test")
     keeper.start(on_lost)
-    keeper.add([key(cancelled), key(kept)])
+    held.add(cancelled, kept)
     assert told.wait(10)  # blocks the event loop all the while
     keeper.stop()
     keeper.stop()
     assert lost == [key(cancelled)]
-    assert (await record(store, kept.id)).lease_expires_at != kept.created_at
+    assert (await record(store, kept.id)).lease_expires_at != first
 
 
 class Stage:
@@ -198,7 +227,9 @@ class Stage:
         self.lost: list[AttemptKey] = []
         self.told = threading.Event()
         settings = Settings(database_url=url, lease_seconds=lease_seconds)
+        self.held = Running()
         self.keeper = PostgresAttemptKeeper(settings, failures)
+        self.keeper.keep(self.held.begun_by)
 
     def on_lost(self, attempts: Sequence[AttemptKey]) -> None:
         self.lost.extend(attempts)
@@ -227,7 +258,7 @@ async def test_the_thread_outlives_a_missing_table_and_every_other_error(
     with psycopg.connect(database_url, autocommit=True) as other:
         other.execute("ALTER TABLE callboard.jobs RENAME TO elsewhere")
         stage.keeper.start(on_lost)
-        stage.keeper.add([key(first)])
+        stage.held.add(first)
         assert failed.wait(10)
         other.execute("ALTER TABLE callboard.elsewhere RENAME TO jobs")
     await store.cancel([first.id, second.id], actor="client:test")
@@ -235,7 +266,7 @@ async def test_the_thread_outlives_a_missing_table_and_every_other_error(
     while key(first) not in stage.lost:
         assert failed.wait(10)
         failed.clear()
-    stage.keeper.add([key(second)])
+    stage.held.add(second)
     assert stage.told.wait(10)
     stage.keeper.stop()
     assert stage.lost == [key(first), key(second)]
@@ -255,7 +286,7 @@ async def test_a_stop_does_not_wait_for_a_statement_that_hangs(
     with psycopg.connect(database_url) as other:
         other.execute("SELECT FROM callboard.jobs WHERE id = %s FOR UPDATE", [job.id])
         stage.keeper.start(stage.on_lost)
-        stage.keeper.add([key(job)])
+        stage.held.add(job)
         async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as watcher:
             await blocked(watcher)
         [thread] = [thread for thread in threading.enumerate() if thread.name == "callboard-leases"]
@@ -272,7 +303,7 @@ def test_a_stop_does_not_wait_for_a_server_that_never_answers(
     with socket.create_server(("127.0.0.1", 0)) as server:
         stage = Stage(f"postgresql://u@127.0.0.1:{server.getsockname()[1]}/d", failures, lease_seconds=0.3)
         stage.keeper.start(stage.on_lost)
-        stage.keeper.add([AttemptKey(uuid7(), 1)])
+        stage.held[AttemptKey(uuid7(), 1)] = 0.0
         connection, _ = server.accept()
         [thread] = [thread for thread in threading.enumerate() if thread.name == "callboard-leases"]
         stage.keeper.stop()
@@ -294,17 +325,19 @@ async def blocked(connection: psycopg.AsyncConnection[Any]) -> None:
 async def test_the_memory_keeper_renews_with_each_beat(clock: FakeClock) -> None:
     parts = stores.memory(clock)
     lost: list[AttemptKey] = []
+    held = Running(clock.monotonic)
+    parts.keeper.keep(held.begun_by)
     parts.keeper.start(lost.extend)
     kept = await running(parts.store, lease=30)
     cancelled = await running(parts.store, lease=30)
-    parts.keeper.add([key(kept), key(cancelled)])
+    held.add(kept, cancelled)
     await parts.store.cancel([cancelled.id], actor="client:test")
     clock.advance(29)
     parts.keeper.beat()
     assert lost == [key(cancelled)]
     clock.advance(29)
     assert await parts.store.rescue(actor="b", policy=Policy(), limit=9, retry_delay_seconds=lambda attempt: 0) == []
-    parts.keeper.discard([key(kept)])
+    held.clear()
     parts.keeper.beat()
     clock.advance(2)
     [rescued] = await parts.store.rescue(actor="b", policy=Policy(), limit=9, retry_delay_seconds=lambda attempt: 0)

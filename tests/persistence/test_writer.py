@@ -1,5 +1,7 @@
 """Group commit: nothing dropped, nothing twice, an answer after the commit and not before."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from callboard.actors.errors import SchemaMissing, StoreError, ValueNotStorable
@@ -25,8 +27,14 @@ class Stage:
     def __init__(self, system: ActorSystem) -> None:
         self.system = system
         self.store = StageStore()
-        self.outbox = Outbox()
+        self.outbox = Outbox(self.settle)
+        self.numbers: dict[int, int] = {}
         self.answers: dict[int, Answer] = {}
+
+    def settle(self, writes: Sequence[Write], answers: Sequence[Answer]) -> list[Write]:
+        for write, answer in zip(writes, answers, strict=True):
+            self.answers[self.numbers[id(write)]] = answer
+        return []
 
     def spawn(self, batch_size: int = 100) -> EventRef[Writer]:
         return self.system.spawn(Writer, self.store, self.outbox, actor="node:test", batch_size=batch_size)
@@ -50,7 +58,9 @@ class Stage:
             result=result or str(number),
             has_parent=has_parent,
         )
-        self.outbox.put(Write(transition, lambda answer: self.answers.__setitem__(number, answer)))
+        write = Write(transition, job, 0.0)
+        self.numbers[id(write)] = number
+        self.outbox.put(write)
 
     async def statuses(self, jobs: list[ClaimedJob]) -> list[Status]:
         return [(await self.store.get(job.id)).status for job in jobs]

@@ -85,8 +85,8 @@ def filled() -> PrometheusTelemetry:
     telemetry.batches.breaker_changed("openai", BreakerState.OPEN)
     telemetry.jobs_created("embed", "default", 3)
     telemetry.jobs_claimed([claimed("embed", "default", 0.2), claimed("embed", "default", 3)])
-    telemetry.attempt_ended("embed", "default", Status.COMPLETED, Reason.SUCCEEDED, 0.5)
-    telemetry.attempt_ended("embed", "default", Status.PENDING, Reason.ERROR, 0.1)
+    telemetry.attempts_ended([(("embed", "default", Status.COMPLETED, Reason.SUCCEEDED), 0.5)])
+    telemetry.attempts_ended([(("embed", "default", Status.PENDING, Reason.ERROR), 0.1)])
     telemetry.transition_refused("running", "completed", "stale")
     telemetry.job_rescued(Reason.LEASE_EXPIRED)
     telemetry.jobs_pruned(Pruned(jobs=3, results=2, partitions=1, batches=1))
@@ -127,9 +127,7 @@ def filled() -> PrometheusTelemetry:
 
 
 def claimed(kind: str, queue: str, wait_seconds: float) -> ClaimedJob:
-    return ClaimedJob(
-        UUID(int=1), kind, queue, 1, 5, 1, "{}", None, None, None, None, created_at=AT, wait_seconds=wait_seconds
-    )
+    return ClaimedJob(UUID(int=1), kind, queue, 1, 5, 1, "{}", None, None, None, None, wait_seconds=wait_seconds)
 
 
 def exposition(telemetry: PrometheusTelemetry) -> str:
@@ -289,7 +287,7 @@ def test_readiness_is_one_hot(filled):
 def test_names_beyond_the_limit_are_folded_and_counted(telemetry):
     for number in range(LABEL_LIMIT + 20):
         telemetry.jobs_created(f"kind{number}", "default", 1)
-        telemetry.attempt_ended(f"kind{number}", "default", Status.COMPLETED, Reason.SUCCEEDED, 1)
+        telemetry.attempts_ended([((f"kind{number}", "default", Status.COMPLETED, Reason.SUCCEEDED), 1)])
     created = samples(telemetry, "callboard_jobs_created_total")
     assert len(created) == LABEL_LIMIT + 1
     assert created[(OTHER, "default")] == 20
@@ -307,7 +305,7 @@ def test_a_value_outside_a_closed_label_is_folded(telemetry):
 def test_histograms_are_cumulative_and_bounds_are_inclusive(values):
     telemetry = PrometheusTelemetry(version="1")
     for value in values:
-        telemetry.attempt_ended("embed", "default", Status.COMPLETED, Reason.SUCCEEDED, value)
+        telemetry.attempts_ended([(("embed", "default", Status.COMPLETED, Reason.SUCCEEDED), value)])
     buckets = {
         float(bound): count for (_, bound, _), count in samples(telemetry, "callboard_job_run_seconds_bucket").items()
     }
@@ -320,7 +318,7 @@ def test_histograms_are_cumulative_and_bounds_are_inclusive(values):
 def test_measuring_and_scraping_from_many_threads_loses_nothing(telemetry):
     def measure() -> None:
         for number in range(500):
-            telemetry.attempt_ended(f"kind{number % 7}", "default", Status.FAILED, Reason.TIMEOUT, 1)
+            telemetry.attempts_ended([((f"kind{number % 7}", "default", Status.FAILED, Reason.TIMEOUT), 1)])
             telemetry.statement("claim", 0.001)
 
     threads = [threading.Thread(target=measure) for _ in range(4)]

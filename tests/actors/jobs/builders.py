@@ -38,7 +38,6 @@ def claimed(job_id: UUID = JOB_ID, **changes: Any) -> ClaimedJob:
         deadline=None,
         owner=None,
         parent_id=None,
-        created_at=NOW,
         wait_seconds=0.0,
     )
     return plain._replace(**changes)

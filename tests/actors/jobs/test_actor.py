@@ -1,7 +1,8 @@
 """A job actor, message by message: every order in which an attempt can end."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pykka
@@ -14,11 +15,12 @@ from callboard.actors.jobs.decide import Policy
 from callboard.actors.jobs.definition import JobRegistry, job
 from callboard.actors.jobs.environment import JobEnvironment
 from callboard.actors.jobs.messages import StopAttempt, StopCause
+from callboard.actors.jobs.settlement import Settlement
 from callboard.actors.jobs.state import Reason, Status
-from callboard.actors.jobs.supervisor import JobSupervisor, StartJob
+from callboard.actors.jobs.supervisor import JobSupervisor, StartJobs
 from callboard.actors.jobs.types import Applied, AttemptKey, ClaimedJob, Refused
 from callboard.actors.outbox import Outbox
-from callboard.actors.ports import NoTelemetry
+from callboard.actors.ports import AttemptEnd, NoTelemetry
 from callboard.actors.progress import ProgressBoard
 from callboard.actors.ref import EventRef
 from callboard.actors.retry import default_wait
@@ -65,24 +67,16 @@ class StageExecutor:
         self.on_finish(outcome)
 
 
-class Keeper:
-    def __init__(self) -> None:
-        self.discarded: list[AttemptKey] = []
-
-    def discard(self, attempts: tuple[AttemptKey, ...]) -> None:
-        self.discarded += attempts
-
-
 class Counter(NoTelemetry):
     def __init__(self) -> None:
         self.ended: list[tuple[Status, Reason]] = []
         self.refused: list[str] = []
         self.broken = False
 
-    def attempt_ended(self, kind: str, queue: str, to_status: Status, reason: Reason, run_seconds: float) -> None:
+    def attempts_ended(self, ended: Sequence[tuple[AttemptEnd, float]]) -> None:
         if self.broken:
             raise ZeroDivisionError("a defect of ours")
-        self.ended.append((to_status, reason))
+        self.ended += [(to_status, reason) for (_, _, to_status, reason), _ in ended]
 
     def transition_refused(self, from_status: str, to_status: str, cause: str) -> None:
         self.refused.append(cause)
@@ -93,9 +87,11 @@ class Stage:
 
     def __init__(self, system: ActorSystem) -> None:
         self.system = system
-        self.executor, self.keeper, self.telemetry = StageExecutor(), Keeper(), Counter()
-        self.outbox, self.progress, self.waiters = Outbox(), ProgressBoard(), Waiters()
+        self.executor, self.telemetry, self.clock = StageExecutor(), Counter(), FakeClock()
+        self.progress, self.waiters = ProgressBoard(), Waiters()
         self.running = RunningJobs({"default": 10})
+        self.settlement = Settlement(self.running, self.progress, self.waiters, self.telemetry, self.clock, Policy())
+        self.outbox = Outbox(self.settlement.settle)
         self.registry = JobRegistry()
         self.unknown_for: float | None = 0.0
         job(registry=self.registry, kind="tests.kind", retry=default_wait(0, 0))(_code)
@@ -105,11 +101,10 @@ class Stage:
             services=self,
             outbox=self.outbox,
             running=self.running,
-            waiters=self.waiters,
+            settlement=self.settlement,
             progress=self.progress,
-            keeper=self.keeper,
             telemetry=self.telemetry,
-            clock=FakeClock(),
+            clock=self.clock,
             policy=Policy(),
             retry=default_wait(0, 0),
             cancel_grace_seconds=GRACE_SECONDS,
@@ -118,8 +113,8 @@ class Stage:
 
         self.supervisor = system.spawn(JobSupervisor, self.environment, self.ready)
 
-    def ready(self, start_job: StartJob) -> None:
-        self.start_job = start_job
+    def ready(self, start_jobs: StartJobs) -> None:
+        self.start_jobs = start_jobs
 
     async def unknown_for_seconds(self, job_id: Any) -> float:
         if self.unknown_for is None:
@@ -129,7 +124,8 @@ class Stage:
     async def start(self, **changes: Any) -> ClaimedJob:
         await settle()
         self.job = claimed(**changes)
-        self.ref: EventRef[JobActor] = self.start_job(self.job)
+        self.start_jobs([self.job])
+        self.ref: EventRef[JobActor] = self.running._newest[self.job.id][1]
         await settle()
         return self.job
 
@@ -153,9 +149,7 @@ class Stage:
     @property
     def gone(self) -> bool:
         """Nothing of the attempt is left."""
-        attempt = AttemptKey(self.job.id, self.job.token)
         free = self.running.slots.used["default"] == 0 and not len(self.running)
-        assert (self.keeper.discarded == [attempt]) == free
         assert not (free and self.ref.is_alive())
         return free
 
@@ -364,7 +358,7 @@ async def test_a_defect_after_the_commit_frees_what_the_attempt_held(
 
 async def test_a_crash_of_the_actor_frees_what_it_held(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     await stage.start()
-    monkeypatch.setattr(JobActor, "_interpret", lambda self, outcome: 1 / 0)
+    monkeypatch.setattr(JobActor, "_succeed", lambda self, result: 1 / 0)
     await stage.end(Returned("1"))
     assert (stage.written(), stage.gone) == ([], True)
     assert stage.running.accounted() == [AttemptKey(stage.job.id, stage.job.token)]
@@ -401,7 +395,7 @@ async def test_a_supervisor_of_jobs_that_has_ended_starts_none(stage: Stage) -> 
     stage.supervisor.kill()
     await settle()
     with pytest.raises(pykka.ActorDeadError):
-        stage.start_job(claimed())
+        stage.start_jobs([claimed()])
     assert len(stage.running) == 0
 
 
@@ -413,7 +407,7 @@ async def test_an_unknown_kind_has_its_grace_from_the_first_meeting(
     stage: Stage, seconds: float | None, expected: Status
 ) -> None:
     stage.unknown_for = seconds
-    await stage.start(kind="nobody knows", created_at=datetime(2020, 1, 1, tzinfo=UTC))
+    await stage.start(kind="nobody knows")
     assert (stage.executor.call, stage.written()) == (None, [(expected, Reason.UNKNOWN_KIND)])
     await stage.stop(StopCause.SHUTDOWN)
     await stage.answer()

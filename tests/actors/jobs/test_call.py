@@ -28,7 +28,9 @@ def run(function: Callable[..., Any], arguments: str = "{}") -> Outcome:
     attempt = claimed(arguments=arguments)
     context = JobContext(attempt, Services())
     blocking = Call(job(registry=JobRegistry())(function), context, attempt, LIMIT).run_blocking()
-    awaited = asyncio.run(Call(job(registry=JobRegistry())(as_coroutine), context, attempt, LIMIT).run())
+    ended: list[Outcome] = []
+    asyncio.run(Call(job(registry=JobRegistry())(as_coroutine), context, attempt, LIMIT).run(ended.append))
+    [awaited] = ended
     assert type(blocking) is type(awaited)
     if isinstance(blocking, Raised) and isinstance(awaited, Raised):
         assert type(blocking.exception) is type(awaited.exception)
