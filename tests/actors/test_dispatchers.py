@@ -9,6 +9,7 @@ from typing import Any
 import pykka
 import pytest
 
+from callboard.actors.actor import EventActor
 from callboard.actors.errors import ConfigurationError, WouldDeadlock
 from callboard.actors.future import EventFuture
 from callboard.actors.loop_dispatcher import LoopDispatcher
@@ -50,6 +51,47 @@ async def test_wake_ups_are_coalesced(system: ActorSystem, monkeypatch: pytest.M
         for number in range(10):
             ref.tell(number)
     assert len(wake_ups) == 1
+
+
+async def test_an_idle_actor_handles_what_is_delivered_at_once(system: ActorSystem) -> None:
+    ref = system.spawn(Recorder)
+    await ref.ask("started", block=False)
+    await asyncio.sleep(0)
+    ref.deliver("now")
+    assert ref.actor_inbox.actor.received[-1] == "now"
+
+
+async def test_what_is_delivered_comes_after_what_waits(system: ActorSystem) -> None:
+    ref = system.spawn(Recorder)
+    await ref.ask("started", block=False)
+    await asyncio.sleep(0)
+    ref.tell("earlier")
+    ref.deliver("later")
+    assert ref.mailbox_depth == 2
+    received = await ref.ask("received", block=False)
+    assert received[-2:] == ["earlier", "later"]
+
+
+async def test_what_another_thread_or_another_actor_delivers_waits_for_its_turn(system: ActorSystem) -> None:
+    class Courier(EventActor):
+        def on_receive(self, message: Any) -> int:
+            ref.deliver(message)
+            return ref.mailbox_depth
+
+    ref, courier = system.spawn(Recorder), system.spawn(Courier)
+    await ref.ask("started", block=False)
+    assert await courier.ask("from an actor", block=False) == 1
+    await asyncio.to_thread(ref.deliver, "from a thread")
+    received = await ref.ask("received", block=False)
+    assert received[-2:] == ["from an actor", "from a thread"]
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def test_what_is_delivered_to_a_stopped_actor_is_a_dead_letter(system: ActorSystem) -> None:
+    ref = system.spawn(Recorder)
+    await ref.stop(block=False)
+    ref.deliver("too late")
+    assert system.dead_letters.counts["stopped"] == 1
 
 
 async def test_tells_of_other_threads_arrive_in_their_order(system: ActorSystem) -> None:
