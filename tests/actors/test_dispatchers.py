@@ -91,7 +91,7 @@ async def test_what_is_delivered_to_a_stopped_actor_is_a_dead_letter(system: Act
     ref = system.spawn(Recorder)
     await ref.stop(block=False)
     ref.deliver("too late")
-    assert system.dead_letters.counts["stopped"] == 1
+    assert system.dead_letters.counts()["stopped"] == 1
 
 
 async def test_tells_of_other_threads_arrive_in_their_order(system: ActorSystem) -> None:
