@@ -36,8 +36,13 @@ _SERVER: Final = {"max_connections": "500"}
 class Line(Protocol):
     """A node's connection to the server, which can be cut."""
 
-    url: str
-    prefix: tuple[str, ...]
+    @property
+    def url(self) -> str:
+        """Where the server is, by this line."""
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """What a command starts with that is to use this line."""
 
     def cut(self, how: Cut) -> None:
         """Cut it."""

@@ -8,7 +8,6 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
 
@@ -158,6 +157,5 @@ def _claimed(number: int) -> ClaimedJob:
         deadline=None,
         owner=None,
         parent_id=None,
-        created_at=datetime.now(UTC),
         wait_seconds=0.0,
     )

@@ -140,7 +140,7 @@ def run(server_url: str, minutes: float, rate: float, tell: Callable[[dict[str, 
 
 async def _soak(url: str, seconds: float, rate: float, tell: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:
     jobs.started.clear()
-    samples = []
+    samples: list[dict[str, Any]] = []
     async with AsyncExitStack() as stack:
         observer = stack.enter_context(psycopg.connect(url, autocommit=True))
         worker = await stack.enter_async_context(jobs.make_runtime(url, work=True))

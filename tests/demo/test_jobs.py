@@ -13,8 +13,6 @@ from callboard.actors.jobs.types import ClaimedJob
 from callboard.demo import jobs
 from callboard.demo.library import digest, measure
 
-from .histories import BEGAN
-
 
 @pytest.fixture
 def module(tmp_path: Path) -> Path:
@@ -36,7 +34,7 @@ class Reports:
 
 
 def context(attempt: int = 1, services: object = None) -> JobContext:
-    claimed = ClaimedJob(uuid4(), "kind", "queue", attempt, 4, attempt, "{}", None, None, None, None, BEGAN, 0.0)
+    claimed = ClaimedJob(uuid4(), "kind", "queue", attempt, 4, attempt, "{}", None, None, None, None, 0.0)
     return JobContext(claimed, cast(Any, services))
 
 
