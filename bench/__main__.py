@@ -16,6 +16,7 @@ from . import actors, drain, failover, latency, processes, soak, spawn
 from .failover_cluster import stage
 from .machine import describe_machine, describe_server
 from .peers import measure
+from .peers.catalogue import PEERS
 from .peers.table import show_peers
 from .report import Goal, show, show_failover, show_groups
 from .server import running_server
@@ -129,15 +130,19 @@ def failover_command(rounds: int, clusters: int, json_file: Path | None, databas
 
 
 @main.command("peers")
+@click.argument("names", metavar="[PEER]...", nargs=-1, type=click.Choice([peer.name for peer in PEERS]))
 @click.option("--jobs", type=click.IntRange(min=100), default=10_000, show_default=True, help="For the fastest.")
 @click.option("--rounds", type=click.IntRange(min=1), default=2, show_default=True, help="The median is reported.")
 @_json
 @_database_url
-def peers_command(jobs: int, rounds: int, json_file: Path | None, database_url: str | None) -> None:
-    """Callboard beside pgqueuer, awa, oban, procrastinate, dramatiq and celery."""
+def peers_command(
+    names: tuple[str, ...], jobs: int, rounds: int, json_file: Path | None, database_url: str | None
+) -> None:
+    """Callboard beside pgqueuer, awa, oban, procrastinate, dramatiq and celery; or those that are named."""
+    chosen = [peer for peer in PEERS if not names or peer.name in names]
     with running_server(database_url) as url:
         report = _report("peers", jobs, rounds, describe_server(url))
-        report |= measure.run(url, jobs, rounds)
+        report |= measure.run(url, jobs, rounds, chosen)
     show_peers(report, Console(width=150))
     _write(report, json_file)
 

@@ -25,21 +25,22 @@ COLUMNS: Final = {
 
 
 def show_peers(report: Mapping[str, Any], console: Console) -> None:
-    """Print one row a peer, and under the table how each was run."""
+    """Print one row a peer, and under the table how each was run; those that were not asked for have none."""
+    peers = [peer for peer in PEERS if peer.name in report["figures"] or peer.name in report["unavailable"]]
     table = Table(title=f"peers: {report['jobs']:,} jobs or a share of them, median of {report['rounds']} rounds")
     table.add_column("")
     for heading in COLUMNS.values():
         table.add_column(heading, justify="right")
     table.add_column("history kept")
-    for peer in PEERS:
+    for peer in peers:
         figures = report["figures"].get(peer.name)
         if figures is None:
-            table.add_row(peer.name, *["–"] * len(COLUMNS), report["unavailable"].get(peer.name, "not measured"))
+            table.add_row(peer.name, *["–"] * len(COLUMNS), report["unavailable"][peer.name])
         else:
             table.add_row(peer.name, *(number(figures[name]) for name in COLUMNS), peer.history)
     table.add_row("bare SQL", number(report["baseline"]["jobs_per_second"]), "1")
     console.print(table)
-    for peer in PEERS:
+    for peer in peers:
         versions = f" ({', '.join(peer.requirements)})" if peer.requirements else ""
         console.print(f"{peer.name}: {peer.settings}{versions}", highlight=False, markup=False)
     show_surroundings(report, console)

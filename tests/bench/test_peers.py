@@ -65,7 +65,7 @@ def test_every_peer_has_an_adapter_and_pinned_versions() -> None:
     assert all("==" in requirement for peer in PEERS for requirement in peer.requirements)
 
 
-def test_the_table_has_a_row_for_each_and_the_settings_below() -> None:
+def test_the_table_has_a_row_for_each_that_was_asked_for_and_the_settings_below() -> None:
     console = Console(width=200, file=io.StringIO(), record=True)
     surroundings = {"cpu": "x", "cores": 2, "load_average": 1.0, "system": "s", "python": "p", "libraries": {}}
     figures = {"callboard": dict.fromkeys(COLUMNS, 7.0)}
@@ -73,5 +73,5 @@ def test_the_table_has_a_row_for_each_and_the_settings_below() -> None:
     show_peers(report | {"baseline": {"jobs_per_second": 9.0}, "machine": surroundings, "server": {}}, console)
     shown = console.export_text()
     assert "cannot be installed: no wheel" in shown
-    for peer in PEERS:
-        assert f"{peer.name}: {peer.settings}" in shown
+    told = {peer.name for peer in PEERS if f"{peer.name}: {peer.settings}" in shown}
+    assert told == {"callboard", "awa"}
