@@ -182,20 +182,30 @@ class Claimer(EventActor):
         self._claiming = True
         self.context.pipe_to_self(claim, on_success=lambda claimed: claimed, on_failure=ClaimFailed)
 
-    async def _claim_and_start(self, demands: list[QueueDemand]) -> Claimed:
+    async def _claim_and_start(self, demands: list[QueueDemand], previous: asyncio.Task[Any] | None = None) -> Claimed:
         try:
             jobs = await self._store.claim(demands, node=self._node, lease_seconds=self._lease_seconds)
-        except BaseException:
+            if previous is not None:
+                await asyncio.wait([previous])  # until its jobs have taken their slots
+            by_queue = Counter({demand.queue: 0 for demand in demands})
+            by_queue.update(job.queue for job in jobs)
+            following = self._claim_ahead(demands, by_queue)
+            if following is not None:
+                await asyncio.sleep(0)  # it asks the database before these jobs' start takes the loop for milliseconds
+            self._start(jobs)
+        except BaseException:  # the answer got lost, or the jobs' supervisor is just being restarted, or a defect
             self._running.unaccounted = True
             raise
-        by_queue = Counter({demand.queue: 0 for demand in demands})
-        by_queue.update(job.queue for job in jobs)
-        ahead = self._demands_ahead(demands, by_queue)
-        following = asyncio.get_running_loop().create_task(self._claim_and_start(ahead)) if ahead else None
-        if following is not None:
-            self._running.claim = following
-        self._start(jobs)
         return Claimed(by_queue, following)
+
+    def _claim_ahead(self, demands: Sequence[QueueDemand], claimed: Mapping[str, int]) -> asyncio.Task[Any] | None:
+        """Begin the next claim, where there is one to make while the jobs that were just claimed run."""
+        ahead = self._demands_ahead(demands, claimed)
+        if not ahead:
+            return None
+        following = asyncio.get_running_loop().create_task(self._claim_and_start(ahead, asyncio.current_task()))
+        self._running.claim = following
+        return following
 
     def _demands_ahead(self, demands: Sequence[QueueDemand], claimed: Mapping[str, int]) -> list[QueueDemand]:
         """Return what to ask for while the jobs that were just claimed run."""
@@ -206,21 +216,16 @@ class Claimer(EventActor):
 
     async def _adopt_and_start(self) -> Adopted:
         orphans = await self._store.adopt(self._running.accounted(), node=self._node, lease_seconds=self._lease_seconds)
-        self._running.unaccounted = False
         if orphans:
             _log.warning("%d jobs were claimed without an answer; they start now", len(orphans))
         self._start(orphans)
+        self._running.unaccounted = False
         return Adopted()
 
     def _start(self, jobs: Sequence[ClaimedJob]) -> None:
-        if not jobs:
-            return
-        self._telemetry.jobs_claimed(jobs)
-        try:
+        if jobs:
+            self._telemetry.jobs_claimed(jobs)
             self._start_jobs(jobs)
-        except BaseException:  # their supervisor is just being restarted, or a defect: the next claim adopts the rest
-            self._running.unaccounted = True
-            raise
 
     def _claim_returned(self, jobs: Mapping[str, int], following: asyncio.Task[Any] | None) -> None:
         self._claiming = False

@@ -121,6 +121,7 @@ def make_engine(settings: Settings) -> AsyncEngine:
         max_overflow=settings.pg_max_overflow,
         pool_timeout=settings.pg_pool_timeout,
         pool_recycle=settings.pg_pool_recycle,
+        pool_use_lifo=True,  # few connections do nearly all: theirs are the prepared statements and the warm caches
         connect_args={
             **arguments,
             "prepare_threshold": None if pooler else 5,

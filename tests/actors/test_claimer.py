@@ -106,7 +106,8 @@ async def test_the_next_claim_is_under_way_while_the_jobs_of_the_first_run(stage
     stage.batch_size = 3
     stage.spawn()
     await first_started(stage)
-    assert len(stage.store.claims) == 1
+    assert len(stage.store.claims) == 2
+    assert len(stage.started) == 3
     assert not stage.running.claim.done()
     stage.running.close()
     await settle()
