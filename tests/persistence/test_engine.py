@@ -6,12 +6,20 @@ import psycopg
 import pytest
 from psycopg import errors as pg
 from sqlalchemy import exc
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from callboard.actors.errors import ConfigurationError, SchemaMissing, StoreError, StoreUnavailable, ValueNotStorable
 from callboard.actors.ports import NoTelemetry
 from callboard.actors.settings import Settings
 from callboard.persistence import stores
-from callboard.persistence.engine import behind_pooler, connect_arguments, direct_url, driver_conninfo, readable_errors
+from callboard.persistence.engine import (
+    behind_pooler,
+    connect_arguments,
+    direct_url,
+    driver_conninfo,
+    make_engine,
+    readable_errors,
+)
 
 POOLER = "postgresql://u@pooler:6432/d"
 SERVER = "postgresql://u@server:5432/d"
@@ -28,6 +36,24 @@ def test_two_urls_mean_a_pooler() -> None:
     assert not behind_pooler(Settings(database_url=SERVER, direct_database_url=SERVER))
     assert not behind_pooler(Settings(database_url=SERVER, direct_database_url=None))
     assert direct_url(Settings(database_url=POOLER, direct_database_url=SERVER)) == SERVER
+
+
+@pytest.mark.postgres
+async def test_the_pool_hands_out_the_connection_that_came_back_last(database_url: str) -> None:
+    """So that what runs again and again finds its prepared statements."""
+    engine = make_engine(Settings(database_url=database_url, direct_database_url=database_url))
+    try:
+        async with engine.connect() as first, engine.connect() as second:
+            pids = [await backend_pid(connection) for connection in (first, second)]
+        for _ in range(3):
+            async with engine.connect() as again:
+                assert await backend_pid(again) == pids[0]
+    finally:
+        await engine.dispose()
+
+
+async def backend_pid(connection: AsyncConnection) -> int:
+    return (await connection.exec_driver_sql("SELECT pg_backend_pid()")).scalar_one()
 
 
 def test_behind_a_pooler_there_are_no_start_up_options() -> None:
