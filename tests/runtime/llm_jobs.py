@@ -1,6 +1,7 @@
 """Jobs that ask a model, and a worker process for them: `python -m tests.runtime.llm_jobs URL WINDOW_SECONDS`.
 
-The provider is where the environment says. The process works until it is killed, or its standard input ends.
+The provider is where the environment says. The process prints `ready`, then works until it is killed, or its standard
+input ends.
 """
 
 import asyncio
@@ -70,6 +71,7 @@ def settings(url: str, window_seconds: float) -> Settings:
 
 async def main(url: str, window_seconds: str) -> None:
     async with Runtime(settings(url, float(window_seconds)), registry=REGISTRY):
+        print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
 

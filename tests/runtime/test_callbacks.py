@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
+from contextlib import AbstractAsyncContextManager
 from uuid import UUID
 
 import psycopg
@@ -17,6 +13,7 @@ from callboard import Abort, ConfigurationError, JobRegistry, Runtime, Settings,
 from callboard.actors.callbacks.attempts import CallbackState
 from callboard.actors.callbacks.deliverer import SLOTS
 from callboard.actors.jobs.types import JobRecord
+from tests.support.module_process import module_process
 from tests.support.receiver import Received, Receiver, plain
 
 from .worker_jobs import slow_square
@@ -184,24 +181,9 @@ async def test_a_host_that_does_not_answer_holds_up_no_other_one(
             assert sum(one.attempts for one in waiting) <= len(dead.requests)
 
 
-@asynccontextmanager
-async def victim(url: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
+def victim(url: str, **environment: str) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
     """Run a worker process that somebody kills."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.runtime.worker_process", url, "3"),
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, **environment},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert process.stdout is not None
-        assert await asyncio.wait_for(process.stdout.readline(), 60) == b"ready\n"
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+    return module_process("tests.runtime.worker_process", url, 3, environment=environment)
 
 
 @pytest.mark.processes

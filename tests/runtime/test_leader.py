@@ -8,11 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -24,9 +22,9 @@ from callboard.actors.leadership import LeaderRecord
 from callboard.actors.ports import LeaderLock
 from callboard.persistence.engine import driver_conninfo
 from callboard.persistence.leader_lock import PostgresLeaderLock
+from tests.support.module_process import module_process
 from tests.support.network import Network, Proxy
 
-ROOT = Path(__file__).parents[2]
 WINDOW_SECONDS = 2.0
 LONG_WINDOW_SECONDS = 600.0
 """Nobody is deposed in a test's lifetime: whoever takes over was not helped by a heartbeat."""
@@ -63,29 +61,13 @@ StartNode = Callable[..., Awaitable[Node]]
 @contextlib.asynccontextmanager
 async def node_starter(module: str = "tests.runtime.leader_process") -> AsyncIterator[StartNode]:
     """Yield what starts a node (its name, URL, further words, and what runs the command); kill them all at the end."""
-    started: list[Node] = []
+    async with contextlib.AsyncExitStack() as stack:
 
-    async def start(name: str, url: str, *words: object, prefix: Sequence[str] = ()) -> Node:
-        process = await asyncio.create_subprocess_exec(
-            *(*prefix, sys.executable, "-m", module, url, name, *map(str, words)),
-            cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        node = Node(name, process)
-        started.append(node)
-        assert await node.line() == "ready"
-        return node
+        async def start(name: str, url: str, *words: object, prefix: Sequence[str] = ()) -> Node:
+            node = module_process(module, url, name, *words, prefix=prefix, stderr=asyncio.subprocess.PIPE)
+            return Node(name, await stack.enter_async_context(node))
 
-    try:
         yield start
-    finally:
-        for node in started:
-            if node.process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    node.process.kill()
-                await node.process.wait()
 
 
 @pytest.fixture

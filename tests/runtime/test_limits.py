@@ -1,8 +1,8 @@
 """Limits, pauses and bounds as their users meet them: through runtimes, and across processes."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -19,10 +19,10 @@ from callboard import (
     Status,
     job,
 )
+from tests.support.module_process import module_process
 
 from .worker_jobs import count_in
 
-ROOT = Path(__file__).parents[2]
 WAIT_SECONDS = 60
 
 
@@ -50,19 +50,13 @@ async def test_promise_7_no_more_run_than_the_limits_allow_whatever_number_of_pr
             count_in, [(folders["blue"], str(n)) for n in range(20)], concurrency_key="blue", concurrency_limit=1
         ),
     }
-    workers = [
-        await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.runtime.worker_process", database_url, "3"),
-            cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        for _ in range(3)
-    ]
-    seen = {name: [await ref.result(WAIT_SECONDS) for ref in some_refs] for name, some_refs in refs.items()}
-    for worker in workers:
-        worker.stdin.close()
-    assert [await asyncio.wait_for(worker.wait(), WAIT_SECONDS) for worker in workers] == [0, 0, 0]
+    async with AsyncExitStack() as stack:
+        starts = [module_process("tests.runtime.worker_process", database_url, 3) for _ in range(3)]
+        workers = await asyncio.gather(*map(stack.enter_async_context, starts))
+        seen = {name: [await ref.result(WAIT_SECONDS) for ref in some_refs] for name, some_refs in refs.items()}
+        for worker in workers:
+            worker.stdin.close()
+        assert [await asyncio.wait_for(worker.wait(), WAIT_SECONDS) for worker in workers] == [0, 0, 0]
     highest = {name: max(count for count, _ in counts) for name, counts in seen.items()}
     assert 2 <= highest["kind"] <= 3
     assert highest["red"] <= 2

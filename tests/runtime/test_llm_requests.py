@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 
 from callboard import JobFailed, JobRef, Reason, Runtime, Status
 from tests.support.faulty_provider import Fault, FaultyProvider, lines, refused
+from tests.support.module_process import module_process
 
 from .llm_jobs import REGISTRY, blocking, careful, careless, draft, settings
 
@@ -44,17 +43,9 @@ async def test_promise_2_and_8_a_job_parked_for_a_model_outlives_its_worker(
 ) -> None:
     journal = tmp_path / "journal"
     async with Runtime(settings(database_url, 600), work=False, registry=REGISTRY) as client:
-        worker = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.runtime.llm_jobs", database_url, "600"),
-            stdin=asyncio.subprocess.PIPE,
-            env={**os.environ},
-        )
-        try:
+        async with module_process("tests.runtime.llm_jobs", database_url, 600):
             ref = await client.spawn(draft, journal, "one two")
             await parked(ref)
-        finally:
-            worker.kill()
-            await worker.wait()
         async with Runtime(settings(database_url, 0.2), registry=REGISTRY):
             assert "2 words: one two" in await ref.result(WAIT_SECONDS)
         record = await ref.record()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sys
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 
@@ -14,12 +12,12 @@ from callboard import ConfigurationError, JobCancelled, JobRegistry, Runtime, Se
 from callboard.actors.jobs.types import JobFilter
 from callboard.persistence.leader_lock import PostgresLeaderLock
 from tests.support.faulty_provider import FaultyProvider
+from tests.support.module_process import module_process
 from tests.support.pgbouncer import running_pgbouncer
 
 from . import pooled_process as jobs
 from .test_leader import leads
 
-ROOT = Path(__file__).parents[2]
 WAIT_SECONDS = 60
 
 pytestmark = [pytest.mark.processes, pytest.mark.chaos]
@@ -33,22 +31,9 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProvider]:
         yield server
 
 
-@contextlib.asynccontextmanager
-async def worker(url: str, direct_url: str | None, name: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Start a worker process; kill it in the end."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.runtime.pooled_process", url, direct_url or "none", name),
-        cwd=ROOT,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert await asyncio.wait_for(process.stdout.readline(), WAIT_SECONDS) == b"ready\n"
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+def worker(url: str, direct_url: str | None, name: str) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
+    """Run a worker process."""
+    return module_process("tests.runtime.pooled_process", url, direct_url or "none", name)
 
 
 async def everything_works(client: Runtime) -> None:

@@ -1,19 +1,18 @@
 """Several real processes, and kill -9: promises 1, 3 and 4."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from contextlib import AsyncExitStack
 
 import pytest
 
 from callboard import JobCancelled, JobFailed, Reason, Runtime, Settings, Status, TransitionEvent
+from tests.support.module_process import module_process
 
 from .worker_jobs import endless, poison, slow_cube, slow_square
 
 pytestmark = [pytest.mark.processes, pytest.mark.chaos]
 
-ROOT = Path(__file__).parents[2]
 LEASE_SECONDS = 1.0
 WAIT_SECONDS = 60
 
@@ -24,23 +23,18 @@ StartWorker = Callable[[], Awaitable[asyncio.subprocess.Process]]
 async def start_worker(database_url: str) -> AsyncIterator[StartWorker]:
     """Starts worker processes; those that live at the end of the test are stopped in order."""
     started: list[asyncio.subprocess.Process] = []
+    async with AsyncExitStack() as stack:
 
-    async def start() -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.runtime.worker_process", database_url, str(LEASE_SECONDS)),
-            cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        started.append(process)
-        assert await asyncio.wait_for(process.stdout.readline(), WAIT_SECONDS) == b"ready\n"
-        return process
+        async def start() -> asyncio.subprocess.Process:
+            worker = module_process("tests.runtime.worker_process", database_url, LEASE_SECONDS)
+            started.append(await stack.enter_async_context(worker))
+            return started[-1]
 
-    yield start
-    for process in started:
-        if process.returncode is None:
-            process.stdin.close()
-            assert await asyncio.wait_for(process.wait(), WAIT_SECONDS) == 0
+        yield start
+        for process in started:
+            if process.returncode is None:
+                process.stdin.close()
+                assert await asyncio.wait_for(process.wait(), WAIT_SECONDS) == 0
 
 
 @pytest.fixture

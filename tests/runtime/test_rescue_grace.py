@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,32 +16,18 @@ from callboard import JobRecord, JobRef, Runtime, Settings, StoreUnavailable
 from callboard.actors.jobs.renewal_grace import RENEWALS_FIRST
 from callboard.persistence.embedded import EmbeddedServer
 from callboard.persistence.migrate import migrate
+from tests.support.module_process import module_process
 
 from .worker_jobs import wait_for_file
 
-ROOT = Path(__file__).parents[2]
 LEASE_SECONDS = 6.0
 WAIT_SECONDS = 60
 
 pytestmark = [pytest.mark.processes, pytest.mark.chaos]
 
 
-@contextlib.asynccontextmanager
-async def worker(url: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.runtime.worker_process", url, str(LEASE_SECONDS)),
-        cwd=ROOT,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        assert await asyncio.wait_for(process.stdout.readline(), WAIT_SECONDS) == b"ready\n"
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+def worker(url: str) -> contextlib.AbstractAsyncContextManager[asyncio.subprocess.Process]:
+    return module_process("tests.runtime.worker_process", url, LEASE_SECONDS, stderr=asyncio.subprocess.DEVNULL)
 
 
 async def lease_is_over(url: str) -> None:

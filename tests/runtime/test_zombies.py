@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from callboard import JobRef, Reason, Runtime, Settings, Status
+from tests.support.module_process import module_process
 
 from .worker_jobs import keep_loop_busy, wait_for_file
 
 pytestmark = [pytest.mark.processes, pytest.mark.chaos]
 
-ROOT = Path(__file__).parents[2]
 LEASE_SECONDS = 2.0
 SWEEP_SECONDS = 0.2
 BUSY_MACHINE_SECONDS = 5.0
@@ -54,25 +54,14 @@ StartWorker = Callable[..., Awaitable[WorkerProcess]]
 
 @pytest.fixture
 async def start_worker(database_url: str) -> AsyncIterator[StartWorker]:
-    started: list[WorkerProcess] = []
+    async with AsyncExitStack() as stack:
 
-    async def start(*options: str) -> WorkerProcess:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.runtime.worker_process", database_url, str(LEASE_SECONDS), *options),
-            cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        started.append(WorkerProcess(process))
-        assert await asyncio.wait_for(process.stdout.readline(), WAIT_SECONDS) == b"ready\n"
-        return started[-1]
+        async def start(*options: str) -> WorkerProcess:
+            words = database_url, LEASE_SECONDS, *options
+            worker = module_process("tests.runtime.worker_process", *words, stderr=asyncio.subprocess.PIPE)
+            return WorkerProcess(await stack.enter_async_context(worker))
 
-    yield start
-    for worker in started:
-        if worker.process.returncode is None:
-            worker.process.kill()  # the test has failed; a stopped process hears nothing else
-            await worker.process.wait()
+        yield start
 
 
 @pytest.fixture
