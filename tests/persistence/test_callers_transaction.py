@@ -13,8 +13,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_e
 from sqlalchemy.orm import Session
 
 from callboard.actors.jobs.types import JobFilter
-from callboard.actors.ports import NoTelemetry
-from callboard.actors.settings import Settings
 from callboard.persistence.engine import sqlalchemy_url
 from callboard.persistence.postgres_store import PostgresStore
 from tests.contract.support import new_job
@@ -76,13 +74,6 @@ async def caller(request: pytest.FixtureRequest, database_url: str) -> AsyncIter
     """A connection of the caller's; a transaction begins with its first statement."""
     async with request.param(database_url) as opened:
         yield opened
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[PostgresStore]:
-    store = PostgresStore(Settings(database_url=database_url, pg_pool_size=2), NoTelemetry())
-    yield store
-    await store.close()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -19,7 +18,7 @@ from callboard.persistence.claim_marks import DEAD_ENTRIES, WHOLE_INTERVAL_SECON
 from callboard.persistence.postgres_store import PostgresStore
 from tests.contract.support import ERROR, applied, claimed, new_job, outcome, spawned
 
-Native = psycopg.AsyncConnection[Any]
+from .support import Native
 
 NO_ID = UUID(int=0).hex
 LAST = UUID(int=7)
@@ -134,13 +133,6 @@ async def pinned(database_url: str, store: PostgresStore) -> AsyncIterator[list[
         assert last_walk(store).entries >= 300
         assert await claimed(store) == []
         yield jobs
-
-
-@pytest.fixture
-async def other(database_url: str) -> AsyncIterator[Native]:
-    """A connection of somebody else's."""
-    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 async def ids(store: PostgresStore, limit: int = 100) -> list[UUID]:

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -38,13 +38,6 @@ class Failures(NoTelemetry):
 
 def key(job: ClaimedJob) -> AttemptKey:
     return AttemptKey(job.id, job.token)
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[PostgresStore]:
-    store = PostgresStore(Settings(database_url=database_url), NoTelemetry())
-    yield store
-    await store.close()
 
 
 @pytest.fixture

@@ -21,15 +21,9 @@ from callboard.persistence.limit_statements import LimitStatements
 from callboard.persistence.postgres_store import PostgresStore
 from tests.contract.support import LONG_AGO, applied, claimed, new_job, outcome, spawned
 
-Native = psycopg.AsyncConnection[Any]
+from .support import Native
+
 SQL = LimitStatements("callboard")
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[PostgresStore]:
-    store = PostgresStore(Settings(database_url=database_url, pg_pool_size=4), NoTelemetry())
-    yield store
-    await store.close()
 
 
 @pytest.fixture
@@ -38,12 +32,6 @@ async def another(database_url: str) -> AsyncIterator[PostgresStore]:
     store = PostgresStore(Settings(database_url=database_url, pg_pool_size=4), NoTelemetry())
     yield store
     await store.close()
-
-
-@pytest.fixture
-async def other(database_url: str) -> AsyncIterator[Native]:
-    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 async def blocked(connection: Native) -> None:

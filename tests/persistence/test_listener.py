@@ -12,26 +12,12 @@ import pytest
 
 from callboard.actors.errors import StoreUnavailable
 from callboard.actors.jobs.decide import Succeed
-from callboard.actors.ports import NoTelemetry
 from callboard.actors.settings import Settings
 from callboard.persistence.listener import PostgresWakeUps
 from callboard.persistence.postgres_store import PostgresStore
 from tests.contract.support import applied, outcome, running, spawned
 
 Hints = asyncio.Queue[tuple[str, str]]
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[PostgresStore]:
-    store = PostgresStore(Settings(database_url=database_url), NoTelemetry())
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-async def other(database_url: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 async def notify(connection: psycopg.AsyncConnection[Any], payload: str) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import psycopg
 import pytest
@@ -39,26 +38,7 @@ from tests.contract.support import (
     statuses,
 )
 
-Native = psycopg.AsyncConnection[Any]
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[PostgresStore]:
-    store = PostgresStore(Settings(database_url=database_url, pg_pool_size=4), NoTelemetry())
-    await store.open()
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-async def other(database_url: str) -> AsyncIterator[Native]:
-    """A connection of somebody else's."""
-    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
-        yield connection
-
-
-async def rows(connection: Native, sql: str, *parameters: object) -> list[Any]:
-    return await (await connection.execute(sql.encode(), parameters or None)).fetchall()
+from .support import Native, rows
 
 
 async def blocked(connection: Native, count: int = 1) -> None:

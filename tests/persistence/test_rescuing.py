@@ -3,42 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
-
-import psycopg
-import pytest
 
 from callboard.actors.jobs.decide import Policy, Succeed
 from callboard.actors.jobs.types import AttemptKey, ClaimedJob, QueueDemand
-from callboard.actors.ports import NoTelemetry
-from callboard.actors.settings import Settings
 from callboard.persistence.lease_statements import LeaseStatements
 from callboard.persistence.postgres_store import PostgresStore
 from tests.contract.support import LONG_AGO, applied, claimed, outcome, spawned
 
-Native = psycopg.AsyncConnection[Any]
+from .support import Native, rows
 
 LEASES = LeaseStatements("callboard")
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[PostgresStore]:
-    store = PostgresStore(Settings(database_url=database_url, pg_pool_size=4), NoTelemetry())
-    await store.open()
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-async def other(database_url: str) -> AsyncIterator[Native]:
-    """A connection of somebody else's."""
-    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
-        yield connection
-
-
-async def rows(connection: Native, sql: str, *parameters: object) -> list[Any]:
-    return await (await connection.execute(sql.encode(), parameters or None)).fetchall()
 
 
 async def listed(connection: Native) -> list[list[Any] | None]:

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
-
-import psycopg
 import pytest
 
 from callboard.actors.jobs.decide import Succeed
 from callboard.actors.jobs.retention import Pruned, Retention
 from callboard.actors.jobs.types import JobFilter
-from callboard.actors.ports import NoTelemetry
-from callboard.actors.settings import Settings
 from callboard.persistence.postgres_store import PostgresStore
 from callboard.persistence.retention import RetentionStatements
 from tests.contract.support import applied, outcome, running, spawned
 
-Native = psycopg.AsyncConnection[Any]
+from .support import Native
+
 HISTORY = Retention(history_seconds=1.0)
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[PostgresStore]:
-    store = PostgresStore(Settings(database_url=database_url, pg_pool_size=4), NoTelemetry())
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-async def other(database_url: str) -> AsyncIterator[Native]:
-    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 async def old_partitions(connection: Native) -> list[str]:
