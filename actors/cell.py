@@ -120,8 +120,11 @@ class ActorCell(Lifecycle):
             return True
         seconds = monotonic() - began
         self._count_handled(1, seconds, [seconds] if seconds >= FASTEST_BUCKET_SECONDS else None)
-        if self._phase != ENDED:
-            self.run(0)  # what came meanwhile, or its end, if this was the last message
+        if self._ends and not self.system_queue:  # this was its last message
+            self._ends = False
+            self._begin_end(SHUTDOWN, None, hook="on_stop")
+        if self.task is None and self._phase != ENDED:
+            self.run(0)  # what came meanwhile
         return True
 
     def _receive_plain(self, message: Any) -> bool:

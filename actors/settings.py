@@ -67,7 +67,7 @@ class Settings(BaseSettings):
         DEFAULT_AGING_SECONDS,
         description="What a step of priority is worth: a job overtakes what came so much earlier for each.",
     )
-    claim_batch_size: Count = Field(500, description="Most jobs that one claim takes.")
+    claim_batch_size: Count = Field(800, description="Most jobs that one claim takes.")
     write_batch_size: Count = Field(1000, description="Most transitions that one commit writes.")
 
     # Life and death

@@ -13,6 +13,7 @@ from callboard.actors.actor import EventActor
 from callboard.actors.errors import ConfigurationError, WouldDeadlock
 from callboard.actors.future import EventFuture
 from callboard.actors.loop_dispatcher import LoopDispatcher
+from callboard.actors.messages import ERROR, KILLED, SHUTDOWN, Terminated
 from callboard.actors.pool_dispatcher import PoolDispatcher
 from callboard.actors.system import ActorSystem
 from tests.actors.players import PATIENCE_SECONDS, Caller, PoolCaller, PoolRecorder, Recorder, held
@@ -85,6 +86,73 @@ async def test_what_another_thread_or_another_actor_delivers_waits_for_its_turn(
     received = await ref.ask("received", block=False)
     assert received[-2:] == ["from an actor", "from a thread"]
     await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def has_run(system: ActorSystem) -> None:
+    """Wait until the dispatcher has had its turn, and knows its thread."""
+    await system.spawn(Recorder).ask("started", block=False)
+    await asyncio.sleep(0)
+
+
+class Brief(EventActor):
+    """Ends after its first message."""
+
+    def on_receive(self, message: object) -> None:
+        self.actor_inbox.end_after_message()
+
+
+class BriefParent(Brief):
+    def on_start(self) -> None:
+        self.context.spawn(Recorder)
+
+
+class BriefFarewell(Brief):
+    async def on_stop(self) -> None:
+        await asyncio.sleep(0)
+
+
+class BriefCrash(BriefParent):
+    expected_failures = (ZeroDivisionError,)
+
+    def on_receive(self, message: object) -> None:
+        super().on_receive(message)
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("actor_class", "reason", "at_once"),
+    [
+        (Brief, SHUTDOWN, True),
+        (BriefParent, SHUTDOWN, False),
+        (BriefFarewell, SHUTDOWN, False),
+        (BriefCrash, ERROR, False),
+    ],
+)
+async def test_an_actor_ends_after_its_last_message_where_that_is_delivered(
+    system: ActorSystem, actor_class: type[Brief], reason: str, at_once: bool
+) -> None:
+    ref = system.spawn(actor_class)
+    await has_run(system)
+    ends: list[Terminated] = []
+    ref.actor_inbox.watch("test", ends.append, ref)
+    ref.deliver("last")
+    assert not ref.is_alive()
+    assert len(ends) == at_once
+    assert (await ref.termination()).reason == reason
+    assert [end.reason for end in ends] == [reason]
+
+
+async def test_a_kill_overtakes_the_end_of_a_delivered_last_message(system: ActorSystem) -> None:
+    class Doomed(Brief):
+        def on_receive(self, message: object) -> None:
+            super().on_receive(message)
+            self.actor_ref.kill()
+
+    ref = system.spawn(Doomed)
+    await has_run(system)
+    ended = ref.termination()
+    ref.deliver("last")
+    assert (await ended).reason == KILLED
 
 
 async def test_what_is_delivered_to_a_stopped_actor_is_a_dead_letter(system: ActorSystem) -> None:
